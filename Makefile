@@ -1,0 +1,39 @@
+# make demo | test | test-slow | check | format | clean
+PYTHON ?= python3
+BIN := .venv/bin
+# constraints.txt pins torch: without it pip would fetch the newest one, with gigabytes of GPU libraries.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test test-slow check format clean
+.DEFAULT_GOAL := demo
+
+demo: .venv/.installed
+	$(BIN)/grasp-agent demo
+
+test: .venv/.installed-dev
+	$(BIN)/python -m pytest
+
+test-slow: .venv/.installed-dev
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy grasp_agent
+
+format: .venv/.installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# Each stamp is written only after its installation has succeeded.
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(INSTALL) --editable .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(INSTALL) --editable ".[dev]"
+	@touch $@

@@ -1,0 +1,19 @@
+"""Gymnasium environments of the project: importing this package registers them.
+
+`gymnasium.make("grasp_envs:grasp_envs/PushT-v0")` works without the import.
+"""
+
+from gymnasium.envs.registration import register
+
+register(
+    id="grasp_envs/PushT-v0",
+    entry_point="grasp_envs.pusht:PushTEnv",
+    max_episode_steps=300,
+)
+
+# No registered time limit: the environment truncates by itself after 2 * goal_horizon steps, so that the
+# limit follows the argument.
+register(
+    id="grasp_envs/PushTReach-v0",
+    entry_point="grasp_envs.pusht_reach:PushTReachEnv",
+)

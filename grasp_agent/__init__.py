@@ -1,0 +1,31 @@
+"""Any learned visual world model as a closed-loop Gymnasium agent, planned with GRASP."""
+
+from grasp_agent.agent import GRASPAgent, MPCAgent
+from grasp_agent.models import LatentWorldModel, WorldModelConfig, load_world_model
+from grasp_agent.objectives import GoalDistance, WeightedSum
+from grasp_agent.planners import CEM, GRASP, PLANNERS, GradientDescent, RandomShooting, solve
+from grasp_agent.types import Budget, Objective, Plan, Problem, Status, WorldModel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CEM",
+    "GRASP",
+    "PLANNERS",
+    "Budget",
+    "GRASPAgent",
+    "GoalDistance",
+    "GradientDescent",
+    "LatentWorldModel",
+    "MPCAgent",
+    "Objective",
+    "Plan",
+    "Problem",
+    "RandomShooting",
+    "Status",
+    "WeightedSum",
+    "WorldModel",
+    "WorldModelConfig",
+    "load_world_model",
+    "solve",
+]

@@ -1,0 +1,198 @@
+"""Collecting episodes: every shard is a pure function of (settings, seed, shard number).
+
+So collection runs on all cores, gives the same data whatever their number, and a killed run goes on where it stopped: a shard is
+written in a temporary folder and renamed when whole.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from grasp_agent.data.dataset import FORMAT, META_NAME, read_meta
+
+SEED_OFFSET = 2**31
+"""Collection seeds its environments from here up, so that no evaluation seed below it can meet the same episode."""
+
+
+@dataclass(frozen=True)
+class CollectSettings:
+    """What to collect.
+
+    Attributes:
+        env_ids: environments to collect in; shards take them in turn.
+        env_kwargs: further arguments for all of them.
+        policy: "expert" (the environment's `make_expert`) or "random" (uniform actions).
+        steps: environment steps in all, rounded up to whole shards and episodes.
+        episode_length: steps of an episode, unless it ends before.
+        shard_steps: steps in one shard, at least; its last episode is finished.
+        resolution: height and width of the frames.
+        seed: of everything.
+    """
+
+    env_ids: tuple[str, ...]
+    steps: int
+    env_kwargs: tuple[tuple[str, Any], ...] = ()
+    policy: str = "expert"
+    episode_length: int = 100
+    shard_steps: int = 5000
+    resolution: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.policy not in ("expert", "random"):
+            raise ValueError(f"policy: expected 'expert' or 'random', got {self.policy!r}")
+        for name in ("steps", "episode_length", "shard_steps", "resolution"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not self.env_ids:
+            raise ValueError("env_ids: expected at least one environment id, got none")
+
+    @property
+    def shards(self) -> int:
+        return -(-self.steps // self.shard_steps)
+
+
+def collect(
+    settings: CollectSettings,
+    out: str | Path,
+    workers: int | None = None,
+    on_shard: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write episodes to `out`, going on from the shards already there.
+
+    Args:
+        settings: what to collect.
+        out: data folder.
+        workers: processes; default one per core.
+        on_shard: called with (shards done, shards in all) after each shard.
+
+    Returns:
+        The data folder.
+
+    Raises:
+        ValueError: `out` holds data of other settings (a larger `steps` is fine: the data grows).
+    """
+    out = Path(out)
+    meta = {"format": FORMAT, "settings": json.loads(json.dumps(asdict(settings)))}
+    if (out / META_NAME).exists():
+        there = {**read_meta(out)["settings"], "steps": settings.steps}
+        if there != meta["settings"]:
+            differing = sorted(k for k in there if there[k] != meta["settings"].get(k))
+            raise ValueError(
+                f"{out}: holds data of other settings (different: {', '.join(differing)}); choose a new folder"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    for leftover in out.glob(".writing-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = out / f".{META_NAME}"
+    temporary.write_text(json.dumps(meta, indent=2) + "\n")
+    os.replace(temporary, out / META_NAME)
+
+    missing = [i for i in range(settings.shards) if not (out / f"shard-{i:05d}").is_dir()]
+    done = settings.shards - len(missing)
+    if on_shard:
+        on_shard(done, settings.shards)
+    workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
+    if workers == 1:
+        for i in missing:
+            write_shard(settings, out, i)
+            done += 1
+            if on_shard:
+                on_shard(done, settings.shards)
+        return out
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        pending = [pool.submit(write_shard, settings, out, i) for i in missing]
+        try:
+            for future in as_completed(pending):
+                future.result()
+                done += 1
+                if on_shard:
+                    on_shard(done, settings.shards)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return out
+
+
+def write_shard(settings: CollectSettings, out: Path, shard: int) -> None:
+    """Collect the episodes of one shard and write it whole."""
+    env_id = settings.env_ids[shard % len(settings.env_ids)]
+    frames: list[np.ndarray[Any, Any]] = []
+    actions: list[np.ndarray[Any, Any]] = []
+    states: list[np.ndarray[Any, Any]] = []
+    lengths: list[int] = []
+    with _environment(env_id, settings) as env:
+        while len(frames) - len(lengths) < settings.shard_steps:
+            before = len(frames)
+            for frame, action, state in _episode(env, settings, shard, len(lengths)):
+                frames.append(frame)
+                actions.append(action)
+                if state is not None:
+                    states.append(state)
+            lengths.append(len(frames) - before)
+
+    folder = out / f".writing-{shard:05d}-{os.getpid()}"
+    folder.mkdir()
+    np.save(folder / "frames.npy", np.stack(frames))
+    np.save(folder / "actions.npy", np.stack(actions).astype(np.float32))
+    if states:
+        np.save(folder / "states.npy", np.stack(states).astype(np.float64))
+    np.save(folder / "lengths.npy", np.array(lengths, dtype=np.int64))
+    os.replace(folder, out / f"shard-{shard:05d}")
+
+
+@contextmanager
+def _environment(env_id: str, settings: CollectSettings) -> Iterator[gymnasium.Env[Any, Any]]:
+    kwargs = {"obs_type": "pixels", "resolution": settings.resolution, **dict(settings.env_kwargs)}
+    env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+    try:
+        if not isinstance(env.action_space, gymnasium.spaces.Box):
+            raise TypeError(f"{env_id}: expected a Box action space, got {env.action_space}")
+        if settings.policy == "expert" and not hasattr(env.unwrapped, "make_expert"):
+            raise ValueError(f"{env_id}: has no scripted expert (make_expert); try policy 'random'")
+        yield env
+    finally:
+        env.close()
+
+
+def _episode(
+    env: gymnasium.Env[Any, Any], settings: CollectSettings, shard: int, episode: int
+) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield (frame, action, simulator state or None) for every frame; the last action is zero."""
+    draws = np.random.SeedSequence([settings.seed, shard, episode]).generate_state(2)
+    obs, _ = env.reset(seed=SEED_OFFSET + int(draws[0]) % SEED_OFFSET)
+    inner: Any = env.unwrapped
+    act: Callable[[], Any]
+    if settings.policy == "expert":
+        act = inner.make_expert(int(draws[1])).act
+    else:
+        env.action_space.seed(int(draws[1]))
+        act = env.action_space.sample
+    for _ in range(settings.episode_length):
+        action = np.asarray(act(), dtype=np.float32)
+        yield _frame(obs), action, _state(inner)
+        obs, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            break
+    yield _frame(obs), np.zeros_like(action), _state(inner)
+
+
+def _frame(obs: Any) -> Any:
+    return obs["pixels"] if isinstance(obs, dict) else obs
+
+
+def _state(inner: Any) -> Any:
+    return np.asarray(inner.get_state(), dtype=np.float64) if hasattr(inner, "get_state") else None

@@ -1,0 +1,119 @@
+"""Episodes on disk, memory-mapped: a folder of shards, each written whole or not at all.
+
+DATA/dataset.json                     what the data is and how it was made
+DATA/shard-00000/frames.npy           uint8   [frames, height, width, 3]
+                 actions.npy          float32 [frames, action_dim]; the last of an episode is unused (zero)
+                 states.npy           float64 [frames, state_dim]; simulator state, only for supervision and probes
+                 lengths.npy          int64   [episodes], frames of each episode, in order
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+META_NAME = "dataset.json"
+FORMAT = "grasp-agent episodes"
+
+
+class EpisodeDataset:
+    """Read-only view of collected episodes.
+
+    Frames are numbered through all shards; frames stay on disk, everything else is in memory.
+
+    Attributes:
+        meta: the content of dataset.json.
+        actions: [F, action_dim]; `actions[i]` leads from frame i to i + 1 inside an episode.
+        states: [F, state_dim] simulator states, or None.
+        starts: first frame of each episode, [E].
+        lengths: frames of each episode, [E].
+
+    Raises:
+        FileNotFoundError: not a data folder.
+        ValueError: of another format, or without a finished shard.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.meta = read_meta(self.folder)
+        shards = sorted(p for p in self.folder.glob("shard-*") if p.is_dir())
+        if not shards:
+            raise ValueError(
+                f"{folder}: expected at least one finished shard, got none; try `grasp-agent collect` again"
+            )
+        self._frames = [np.load(p / "frames.npy", mmap_mode="r") for p in shards]
+        self._first = np.cumsum([0] + [len(f) for f in self._frames])
+        self.actions: NDArray[np.float32] = np.concatenate([np.load(p / "actions.npy") for p in shards])
+        self.states: NDArray[np.float64] | None = None
+        if all((p / "states.npy").is_file() for p in shards):
+            self.states = np.concatenate([np.load(p / "states.npy") for p in shards])
+        self.lengths: NDArray[np.int64] = np.concatenate([np.load(p / "lengths.npy") for p in shards])
+        self.starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(self.lengths)[:-1]]).astype(np.int64)
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    @property
+    def image_size(self) -> int:
+        return int(self._frames[0].shape[1])
+
+    def frames(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Frames by number: [n] -> uint8 [n, height, width, 3]."""
+        shard = np.searchsorted(self._first, index, side="right") - 1
+        out = np.empty((len(index), *self._frames[0].shape[1:]), dtype=np.uint8)
+        for s in np.unique(shard):
+            here = np.flatnonzero(shard == s)
+            order = np.argsort(index[here])  # ascending reads
+            out[here[order]] = self._frames[s][index[here[order]] - self._first[s]]
+        return out
+
+    def split(self, held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Episode numbers for training and for validation: the last `held_out` share of the episodes is kept apart."""
+        n = len(self.lengths)
+        kept = max(1, round(n * held_out))
+        if kept >= n:
+            raise ValueError(
+                f"{self.folder}: expected at least 2 episodes to keep some for validation, got {n}"
+            )
+        return np.arange(n - kept), np.arange(n - kept, n)
+
+    def windows(self, episodes: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+        """First frames of all windows of `length` frames that lie inside one of the `episodes`."""
+        firsts = [
+            np.arange(self.starts[e], self.starts[e] + self.lengths[e] - length + 1)
+            for e in episodes
+            if self.lengths[e] >= length
+        ]
+        if not firsts:
+            raise ValueError(
+                f"{self.folder}: no episode has the {length} frames asked for; collect longer episodes"
+            )
+        return np.concatenate(firsts)
+
+    def frame_numbers(self, episodes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """All frames of the `episodes`."""
+        return self.windows(episodes, 1)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The content of dataset.json, checked.
+
+    Raises:
+        FileNotFoundError, ValueError: as `EpisodeDataset`.
+    """
+    path = folder / META_NAME
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder}: expected a data folder with {META_NAME}; make one with `grasp-agent collect`"
+        )
+    try:
+        meta = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ValueError(f"{path}: expected JSON, got something else; collect into a new folder") from None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise ValueError(f"{path}: expected format {FORMAT!r}; collect into a new folder")
+    return meta

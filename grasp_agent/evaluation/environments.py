@@ -1,0 +1,105 @@
+"""Making the environment each entrant needs: the same task and seeds, seen through its own observation."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import spaces
+
+
+def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
+    """`gymnasium.make` that finds the package of a namespaced id by itself and says in one sentence what is
+    wrong.
+
+    Args:
+        env_id: e.g. "grasp_envs/PushTReach-v0", "CartPole-v1" or "package:namespace/Name-v0".
+        kwargs: the environment's arguments.
+
+    Raises:
+        ValueError: no such environment, or it refuses the arguments.
+    """
+    name = env_id
+    if ":" not in env_id and env_id not in gym.registry and "/" in env_id:
+        package = env_id.split("/")[0]
+        if package.isidentifier() and importlib.util.find_spec(package) is not None:
+            name = f"{package}:{env_id}"
+    try:
+        return gym.make(name, disable_env_checker=True, **kwargs)
+    except (gym.error.Error, ModuleNotFoundError) as error:
+        raise ValueError(f"environment {env_id!r} cannot be made: {_one_line(error)}") from error
+    except TypeError as error:
+        raise ValueError(f"environment {env_id!r} refuses {kwargs}: {_one_line(error)}") from error
+
+
+def open_env(
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    wishes: Iterable[Mapping[str, Any]],
+    fits: Callable[[gym.Env[Any, Any]], bool],
+    needs: str,
+) -> tuple[gym.Env[Any, Any], dict[str, Any]]:
+    """Make the environment with the first of several arguments under which it suits an entrant.
+
+    Args:
+        env_id: the environment.
+        env_kwargs: arguments everyone gets.
+        wishes: arguments to try on top of them, in order; a wish the environment refuses is passed over.
+        fits: whether an environment suits.
+        needs: what the entrant needs, for the error message.
+
+    Returns:
+        The environment, and the arguments it was made with.
+
+    Raises:
+        ValueError: no such environment, or none of the wishes makes it suit.
+    """
+    # An error in the common arguments is the caller's, whatever the wishes.
+    make_env(env_id, **env_kwargs).close()
+    seen = []
+    for wish in wishes:
+        kwargs = {**env_kwargs, **wish}
+        try:
+            env = make_env(env_id, **kwargs)
+        except ValueError:
+            continue
+        if fits(env):
+            return env, {key: value for key, value in kwargs.items() if key != "render_mode"}
+        if str(env.observation_space) not in seen:
+            seen.append(str(env.observation_space))
+        env.close()
+    raise ValueError(
+        f"environment {env_id!r} with {dict(env_kwargs)}: expected {needs}, got only"
+        f" {'; '.join(seen) or 'refusals'}"
+    )
+
+
+def image_side(space: spaces.Space[Any]) -> int | None:
+    """Side of the first square colour image in an observation space, channels last or first, or None."""
+    parts = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
+    for part in parts:
+        if isinstance(part, spaces.Box) and part.dtype == "uint8" and len(part.shape) == 3:
+            height, width, channels = part.shape if part.shape[-1] == 3 else (*part.shape[1:], part.shape[0])
+            if height == width and channels == 3:
+                return int(height)
+    return None
+
+
+def same_space(wanted: spaces.Space[Any], offered: spaces.Space[Any]) -> bool:
+    """Whether two spaces are equal, but for images that `VecTransposeImage` gave channels first."""
+    if isinstance(wanted, spaces.Dict) and isinstance(offered, spaces.Dict):
+        return wanted.spaces.keys() == offered.spaces.keys() and all(
+            same_space(wanted[key], offered[key]) for key in wanted.spaces
+        )
+    if wanted == offered:
+        return True
+    if not (isinstance(wanted, spaces.Box) and isinstance(offered, spaces.Box) and len(offered.shape) == 3):
+        return False
+    height, width, channels = offered.shape
+    return wanted.dtype == offered.dtype == "uint8" and wanted.shape == (channels, height, width)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

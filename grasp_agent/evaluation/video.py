@@ -1,0 +1,205 @@
+"""Videos of entrants side by side on the same episodes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from grasp_agent.evaluation.entrants import Entrant, make_entrants
+from grasp_agent.evaluation.results import EpisodeResult
+from grasp_agent.evaluation.runner import SameEpisode, run_episode
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = (".mp4", ".gif")
+HOLD_SECONDS = 1.0
+_DEFAULT_FPS = 30
+_BACKGROUND, _INK, _SOLVED = (255, 255, 255), (40, 40, 40), (20, 130, 60)
+_MULTIPLE = 16  # video codecs want sides that divide by this
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """What the video shows of one entrant at one step."""
+
+    picture: Image
+    step: int
+    solved: bool
+    solved_before: bool
+
+
+def record_video(
+    entrants: Mapping[str, Any] | Sequence[str],
+    env_id: str,
+    seeds: Sequence[int],
+    path: str | Path,
+    *,
+    env_kwargs: Mapping[str, Any] | None = None,
+    panel_size: int = 320,
+) -> list[EpisodeResult]:
+    """Film entrants playing the same seeded episodes, side by side, at the environment's frame rate.
+
+    Each panel bears the entrant's name, the environment's rendering, the goal's picture where observations
+    hold one, the step and whether the task is solved. Who finishes early stands still until all have
+    finished.
+
+    Args:
+        entrants: as for `evaluate`.
+        env_id: an environment with render mode "rgb_array".
+        seeds: the episodes, one after the other.
+        path: the file to write, .mp4 or .gif.
+        env_kwargs: arguments of the environment that everyone gets.
+        panel_size: side of one rendering in pixels.
+
+    Returns:
+        How the episodes went.
+
+    Raises:
+        ValueError: another suffix, or as `evaluate`.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"video: expected a path ending in {' or '.join(SUFFIXES)}, got {path}")
+    if not seeds:
+        raise ValueError("seeds: expected at least one, got none")
+    participants = make_entrants(entrants)
+    rows: list[EpisodeResult] = []
+    films: list[list[list[_Moment]]] = []
+    with ExitStack() as stack:
+        envs: dict[str, gym.Env[Any, Any]] = {}
+        for name, entrant in participants.items():
+            envs[name], _ = entrant.open(env_id, {**(env_kwargs or {}), "render_mode": "rgb_array"})
+            stack.callback(envs[name].close)
+        fps = int(next(iter(envs.values())).metadata.get("render_fps", _DEFAULT_FPS))
+        for episode, seed in enumerate(seeds):
+            same = SameEpisode()
+            film = []
+            for name, entrant in participants.items():
+                row, moments = _film(name, entrant, envs[name], episode, int(seed), same, panel_size)
+                rows.append(row)
+                film.append(moments)
+            films.append(film)
+    names = list(participants)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    frames = _frames(names, films, panel_size, hold=max(1, round(HOLD_SECONDS * fps)))
+    if path.suffix == ".gif":
+        _write_gif(frames, temporary, fps)
+    else:
+        _write_mp4(frames, temporary, fps)
+    os.replace(temporary, path)
+    return rows
+
+
+def _film(
+    name: str,
+    entrant: Entrant,
+    env: gym.Env[Any, Any],
+    episode: int,
+    seed: int,
+    same: SameEpisode,
+    panel_size: int,
+) -> tuple[EpisodeResult, list[_Moment]]:
+    """Play one episode and keep a moment of every step."""
+    moments: list[_Moment] = []
+
+    def keep(step: int, solved: bool, observation: Any) -> None:
+        picture = _picture(env.render(), observation, panel_size)
+        before = bool(moments) and (moments[-1].solved or moments[-1].solved_before)
+        moments.append(_Moment(picture, step, solved, before))
+
+    row = run_episode(name, entrant, env, episode, seed, same.check, keep)
+    return row, moments
+
+
+def _picture(rendering: Any, observation: Any, size: int) -> Image:
+    """The rendering, with the goal as the entrant sees it in the lower right corner."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.fromarray(np.asarray(rendering, np.uint8)).resize((size, size), Image.Resampling.LANCZOS)
+    goal = observation.get("goal") if isinstance(observation, Mapping) else None
+    if isinstance(goal, np.ndarray) and goal.dtype == np.uint8 and goal.ndim == 3 and goal.shape[-1] == 3:
+        side = size // 4
+        thumbnail = Image.fromarray(goal).resize((side, side), Image.Resampling.LANCZOS)
+        corner = size - side - 4
+        picture.paste(thumbnail, (corner, corner))
+        draw = ImageDraw.Draw(picture)
+        draw.rectangle((corner - 1, corner - 1, corner + side, corner + side), outline=_INK)
+        draw.text((corner, corner - 4), "goal", fill=_INK, font=_font(size // 24), anchor="lb")
+    return picture
+
+
+def _frames(
+    names: Sequence[str], films: Sequence[Sequence[Sequence[_Moment]]], size: int, hold: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Compose the panels of every step of every episode; an episode's last step is held for `hold` frames."""
+    from PIL import Image, ImageDraw
+
+    bar, gap = max(20, size // 11), max(4, size // 40)
+    width, height = len(names) * (size + gap) + gap, size + 2 * bar
+    shape = (-(-width // _MULTIPLE) * _MULTIPLE, -(-height // _MULTIPLE) * _MULTIPLE)
+    font = _font(round(bar * 0.6))
+    for film in films:
+        length = max(len(moments) for moments in film)
+        for at in [*range(length), *[length - 1] * hold]:
+            frame = Image.new("RGB", shape, _BACKGROUND)
+            draw = ImageDraw.Draw(frame)
+            for index, (name, moments) in enumerate(zip(names, film, strict=True)):
+                moment = moments[min(at, len(moments) - 1)]
+                left = gap + index * (size + gap)
+                frame.paste(moment.picture, (left, bar))
+                draw.rectangle((left - 1, bar - 1, left + size, bar + size), outline=_INK)
+                draw.text(
+                    (left + size // 2, bar // 2),
+                    _fitting(name, font, size),
+                    fill=_INK,
+                    font=font,
+                    anchor="mm",
+                )
+                middle = bar + size + bar // 2
+                draw.text((left + 2, middle), f"step {moment.step}", fill=_INK, font=font, anchor="lm")
+                if moment.solved or moment.solved_before:
+                    word = "success" if moment.solved else "success earlier"
+                    draw.text((left + size - 2, middle), word, fill=_SOLVED, font=font, anchor="rm")
+            yield np.asarray(frame)
+
+
+def _fitting(text: str, font: Any, width: int) -> str:
+    """Shorten a name until it fits."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."
+
+
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(max(9, size))
+
+
+def _write_mp4(frames: Iterator[NDArray[np.uint8]], path: Path, fps: int) -> None:
+    import imageio.v2 as imageio
+
+    settings: dict[str, Any] = {"fps": fps, "codec": "libx264", "macro_block_size": _MULTIPLE}
+    writer: Any = imageio.get_writer(path, format="FFMPEG", **settings)
+    with writer:
+        for frame in frames:
+            writer.append_data(frame)
+
+
+def _write_gif(frames: Iterator[NDArray[np.uint8]], path: Path, fps: int) -> None:
+    from PIL import Image
+
+    first, *rest = (Image.fromarray(frame).quantize(64) for frame in frames)
+    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)

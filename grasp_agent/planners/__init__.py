@@ -1,0 +1,41 @@
+"""Planners: one file each, behind one protocol and one solve loop (base.py)."""
+
+from typing import Any
+
+from grasp_agent.planners.base import (
+    Best,
+    Planner,
+    PlannerState,
+    replace_rows,
+    rollout,
+    select_problem,
+    select_rows,
+    solve,
+    where_rows,
+)
+from grasp_agent.planners.cem import CEM
+from grasp_agent.planners.gradient import GradientDescent
+from grasp_agent.planners.grasp import GRASP
+from grasp_agent.planners.shooting import RandomShooting
+
+PLANNERS: dict[str, type[Planner[Any]]] = {
+    planner.name: planner for planner in (GRASP, GradientDescent, CEM, RandomShooting)
+}
+"""Every planner by its name."""
+
+__all__ = [
+    "CEM",
+    "GRASP",
+    "PLANNERS",
+    "Best",
+    "GradientDescent",
+    "Planner",
+    "PlannerState",
+    "RandomShooting",
+    "replace_rows",
+    "rollout",
+    "select_problem",
+    "select_rows",
+    "solve",
+    "where_rows",
+]

@@ -1,0 +1,113 @@
+"""Gradient descent on the actions through the serial rollout (GD, "shooting with gradients").
+
+    minimise over u:  C(s_1, ..., s_T, a),   s_{t+1} = F(s_t, a_t),   a = middle + half_range * u,   u in [-1,
+    1] u <- clip(u - eta * dC/du, -1, 1)
+
+The whole rollout is differentiated, T model calls in sequence each way. R restarts descend side by side in
+the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from torch import Tensor
+
+from grasp_agent.planners.base import Best, make_plan, score, unscored, zero_plan
+from grasp_agent.planners.checks import at_least, choice, fraction, positive, positive_or_none
+from grasp_agent.planners.descent import (
+    OPTIMIZERS,
+    Moments,
+    Optimizer,
+    clipped,
+    descent,
+    no_moments,
+    rollout_gradient,
+)
+from grasp_agent.planners.sequences import initial_actions, shift_restarts
+from grasp_agent.rng import split
+from grasp_agent.types import Plan, Problem
+
+
+@dataclass(frozen=True)
+class GradientState:
+    """Attributes:
+    keys: random key per row, [B].
+    actions: u, normalised, [B, R, T, A].
+    moments: the optimiser's memory of u.
+    best: best plan scored so far.
+    """
+
+    keys: Tensor
+    actions: Tensor
+    moments: Moments
+    best: Best
+
+
+@dataclass(frozen=True)
+class GradientDescent:
+    """Gradient descent through the rollout.
+
+    Attributes:
+        restarts: R, plans improved side by side; the first starts from zero actions.
+        rate: eta, in half-ranges of the action.
+        optimizer: "adam" or "sgd".
+        clip: longest gradient per restart; None does not clip.
+        init_scale: standard deviation of the random starting plans, in half-ranges of the action.
+        correlation: of a random action with the one an environment step later.
+        refresh: restarts, never the first, that begin anew at every warm start.
+    """
+
+    name: ClassVar[str] = "gd"
+    decision_iterations: ClassVar[int] = 6
+
+    restarts: int = 8
+    rate: float = 0.1
+    optimizer: Optimizer = "adam"
+    clip: float | None = None
+    init_scale: float = 0.5
+    correlation: float = 0.9
+    refresh: int = 4
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "restarts")
+        positive(self, "rate")
+        positive_or_none(self, "clip")
+        at_least(self, 0, "init_scale", "refresh")
+        fraction(self, "correlation")
+        choice(self, "optimizer", OPTIMIZERS)
+
+    def init(self, problem: Problem, keys: Tensor) -> GradientState:
+        keys = keys.to(problem.goal.device)
+        u = initial_actions(problem, split(keys, 0), self.restarts, self.init_scale, self.correlation)
+        return GradientState(
+            split(keys, 1), u, no_moments(self.optimizer, u), unscored(problem, zero_plan(problem))
+        )
+
+    def step(self, problem: Problem, state: GradientState) -> GradientState:
+        gradient, cost, states = rollout_gradient(problem, state.actions)
+        change, moments = descent(self.optimizer, self.rate, clipped(gradient, self.clip), state.moments)
+        best = state.best.update(state.actions, states, cost)
+        return replace(state, actions=(state.actions + change).clamp_(-1, 1), moments=moments, best=best)
+
+    def evaluate(self, problem: Problem, state: GradientState) -> GradientState:
+        best, _ = score(problem, state.best, state.actions)
+        return replace(state, best=best)
+
+    def shift(self, problem: Problem, state: GradientState, n: int) -> GradientState:
+        u = shift_restarts(
+            problem,
+            state.best,
+            state.actions,
+            n,
+            split(state.keys, 0),
+            self.refresh,
+            self.init_scale,
+            self.correlation,
+        )
+        best = unscored(problem, zero_plan(problem))
+        return GradientState(split(state.keys, 1), u, no_moments(self.optimizer, u), best)
+
+    def plan(self, problem: Problem, state: GradientState) -> Plan:
+        return make_plan(problem, state.best)

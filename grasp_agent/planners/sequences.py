@@ -1,0 +1,119 @@
+"""Sequences of actions and states along a plan: random ones, and moving them when time moves on.
+
+Time moves by single environment steps while a plan is made of blocks of k of them, so a shift unrolls the
+blocks into one flat sequence, moves that, and cuts it into blocks again; states, which exist only every k
+steps, are interpolated.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from grasp_agent.planners.base import Best, zero_plan
+from grasp_agent.rng import normal, split
+from grasp_agent.types import Problem
+
+
+def smooth_noise(problem: Problem, keys: Tensor, count: int, correlation: float) -> Tensor:
+    """Gaussian action sequences of unit variance, [B, count, T, A].
+
+    A number of the action correlates with itself i environment steps later by correlation^i (a stationary
+    AR(1) process): white noise mostly cancels itself out, a sequence that keeps its direction for a while
+    gets somewhere.
+    """
+    k, dim = problem.model.action_block, problem.model.action_dim
+    steps = problem.horizon * k
+    white = normal(keys, (count, steps, dim), problem.goal.dtype)
+    if correlation == 0:
+        return white.view(-1, count, problem.horizon, k * dim)
+    lag = torch.arange(steps, device=white.device)
+    lag = (lag[:, None] - lag[None, :]).to(white.dtype)
+    memory = torch.pow(correlation, lag).tril()
+    memory[:, 1:] *= (1 - correlation**2) ** 0.5  # but the first number has full variance: stationary at once
+    return (memory @ white).view(-1, count, problem.horizon, k * dim)
+
+
+def initial_actions(
+    problem: Problem, keys: Tensor, restarts: int, scale: float, correlation: float
+) -> Tensor:
+    """Normalised plans [B, restarts, T, A]: zero actions, then smooth random ones of deviation `scale`."""
+    start = zero_plan(problem).unsqueeze(1)
+    if restarts == 1:
+        return start
+    noise = smooth_noise(problem, keys, restarts - 1, correlation)
+    return torch.cat([start, (start + scale * noise).clamp(-1, 1)], dim=1)
+
+
+def shift_actions(problem: Problem, u: Tensor, n: int) -> Tensor:
+    """Drop the first `n` environment steps of plans u [B, R, T, A] and fill the end with zero actions."""
+    k, dim = problem.model.action_block, problem.model.action_dim
+    if u.shape[2] != problem.horizon:
+        raise ValueError(
+            f"shift: expected the horizon the state was made for, {u.shape[2]}, got {problem.horizon}"
+        )
+    if n < 0:
+        raise ValueError(f"shift: expected 0 or more environment steps, got {n}")
+    tail = zero_plan(problem).unsqueeze(1).expand_as(u)
+    flat = torch.cat([u, tail], dim=2).view(*u.shape[:2], 2 * problem.horizon * k, dim)
+    n = min(n, problem.horizon * k)
+    return flat[:, :, n : n + problem.horizon * k].reshape(u.shape)
+
+
+def shift_states(problem: Problem, states: Tensor, n: int) -> Tensor:
+    """Move virtual states s_1..s_{T-1} [B, R, T - 1, *S] by `n` environment steps, on to the goal."""
+    steps = problem.horizon
+    if steps == 1:
+        return states
+    goal = problem.goal[:, None, None].expand(-1, states.shape[1], 1, *states.shape[3:])
+    path = torch.cat([states, goal], dim=2)
+    blocks, rest = divmod(n, problem.model.action_block)
+    index = torch.arange(steps - 1, device=states.device) + blocks
+    before = path[:, :, index.clamp(max=steps - 1)]
+    if rest == 0:
+        return before
+    return torch.lerp(before, path[:, :, (index + 1).clamp(max=steps - 1)], rest / problem.model.action_block)
+
+
+def ramp_to_goal(problem: Problem, paths: Tensor, fraction: float) -> Tensor:
+    """Virtual states [B, R, T - 1, *S] along `paths` [B, R, T + 1, *S], bent towards the goal.
+
+    s_t = path_t + fraction * (t / T) * (g - path_T), t = 1..T-1: the gap at the end is spread evenly over the
+    steps. At fraction 1 a path that stands still becomes the straight line to the goal.
+    """
+    t = torch.arange(1, problem.horizon, device=paths.device, dtype=paths.dtype) / problem.horizon
+    gap = (problem.goal.unsqueeze(1) - paths[:, :, -1]).unsqueeze(2)
+    return paths[:, :, 1:-1] + fraction * t.view(-1, *[1] * (paths.ndim - 3)) * gap
+
+
+def shift_best(problem: Problem, best: Best, fallback: Tensor, n: int) -> Tensor:
+    """The best plan `n` environment steps on, [B, 1, T, A]; of rows never scored, `fallback` [B, T, A]."""
+    scored = best.cost.isfinite()[:, None, None]
+    return shift_actions(problem, torch.where(scored, best.actions, fallback).unsqueeze(1), n)
+
+
+def shift_restarts(
+    problem: Problem,
+    best: Best,
+    u: Tensor,
+    n: int,
+    keys: Tensor,
+    refresh: int,
+    scale: float,
+    correlation: float,
+) -> Tensor:
+    """Restarts [B, R, T, A] for a warm start.
+
+    Restart 0 becomes the shifted best plan, the others their own plans shifted; the last `refresh` of them
+    (but never restart 0) begin anew, by turns as the best plan disturbed (refine what works) and as random
+    plans (look elsewhere).
+    """
+    kept = shift_actions(problem, u, n)
+    first = shift_best(problem, best, u[:, 0], n)
+    refresh = min(refresh, u.shape[1] - 1)
+    if refresh == 0:
+        return torch.cat([first, kept[:, 1:]], dim=1)
+    noise = scale * smooth_noise(problem, split(keys, 0), refresh, correlation)
+    around_best = (torch.arange(refresh, device=u.device) % 2 == 0)[:, None, None]
+    fresh = torch.where(around_best, first, zero_plan(problem).unsqueeze(1)) + noise
+    return torch.cat([first, kept[:, 1 : u.shape[1] - refresh], fresh.clamp(-1, 1)], dim=1)

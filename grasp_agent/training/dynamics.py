@@ -1,0 +1,96 @@
+"""Stage 2: the dynamics, on the latents of stage 1, rolled out over several steps.
+
+    loss = mean over t = 1..K and batch of  huber(s_hat_t - s_t),   s_hat_t = F(s_hat_{t-h..t-1}, a_{t-h..t-1})
+
+The targets are encodings of real frames by the encoder of stage 1, which is fixed (a joint-embedding prediction loss that cannot
+collapse). The number of steps K grows in the course of training. Huber: contacts that are missed or invented are outliers of
+many times the typical error, and squared they would be all that is learnt.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from grasp_agent.data.dataset import EpisodeDataset
+from grasp_agent.models.world_model import LatentWorldModel
+from grasp_agent.training.loop import Batch, Losses
+from grasp_agent.training.planar_push import random_symmetry
+
+
+class DynamicsTask:
+    """Batches and losses of stage 2.
+
+    Args:
+        model: its dynamics is trained.
+        data: actions and episode boundaries.
+        latents: of all frames, [F, D].
+        episodes: to train on.
+        batch: windows per step.
+        unroll: K at the end of training; it starts at K / 4.
+        symmetry: augment by the symmetries of a square arena (layout "planar_push").
+    """
+
+    def __init__(
+        self,
+        model: LatentWorldModel,
+        data: EpisodeDataset,
+        latents: NDArray[np.float32],
+        episodes: NDArray[np.int64],
+        batch: int,
+        unroll: int,
+        symmetry: bool,
+    ) -> None:
+        self.model = model
+        self.module = model.dynamics
+        self.latents = torch.from_numpy(latents)
+        self.blocks = _blocks(data, model.action_block)
+        self.episode_start = torch.from_numpy(np.repeat(data.starts, data.lengths))
+        self.presents = data.windows(episodes, unroll * model.action_block + 1)
+        self.batch = batch
+        self.unroll = unroll
+        self.symmetry = symmetry
+
+    def draw(self, generator: np.random.Generator) -> Batch:
+        present = torch.from_numpy(generator.choice(self.presents, self.batch))
+        states, actions = self.window(present, self.unroll)
+        if self.symmetry:
+            states, actions = random_symmetry(states, actions, generator)
+        return states, actions
+
+    def window(self, present: Tensor, unroll: int) -> tuple[Tensor, Tensor]:
+        """Windows around the present frames [B]: states [B, h + K, D], actions [B, h + K - 1, A].
+
+        Before an episode's first frame the history repeats that frame with zero actions, as the agent's does.
+        """
+        k = self.model.action_block
+        offsets = torch.arange(1 - self.model.history, unroll + 1) * k
+        wanted = present[:, None] + offsets
+        first = self.episode_start[present][:, None]
+        actions = self.blocks[wanted[:, :-1].clamp_min(0)] * (wanted[:, :-1] >= first)[..., None]
+        return self.latents[wanted.maximum(first)], actions
+
+    def losses(self, batch: Batch, progress: float) -> Losses:
+        states, actions = batch
+        unroll = max(1, min(self.unroll, int(self.unroll * (0.25 + progress))))
+        predicted = unrolled(self.model, states, actions, unroll)
+        wanted = states[:, self.model.history : self.model.history + unroll]
+        return {"loss": functional.huber_loss(predicted, wanted, delta=0.25) * 10.0}
+
+
+def unrolled(model: LatentWorldModel, states: Tensor, actions: Tensor, steps: int) -> Tensor:
+    """Roll the dynamics out from the first h states: [B, >= h, D], [B, >= h + steps - 1, A] -> [B, steps, D]."""
+    h = model.history
+    path = list(states[:, :h].unbind(1))
+    for t in range(steps):
+        path.append(model.predict(torch.stack(path[-h:], 1), actions[:, t : t + h]))
+    return torch.stack(path[h:], 1)
+
+
+def _blocks(data: EpisodeDataset, k: int) -> Tensor:
+    """The k actions from each frame on, [F, k * action_dim]; past the end of the data they repeat the last."""
+    index = np.minimum(np.arange(len(data))[:, None] + np.arange(k), len(data) - 1)
+    return torch.from_numpy(data.actions[index].reshape(len(data), -1))

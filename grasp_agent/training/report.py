@@ -1,0 +1,140 @@
+"""How good a world model is: prediction errors in pixels and degrees, and decoded rollouts as pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from grasp_agent.data.dataset import EpisodeDataset
+from grasp_agent.models.world_model import LatentWorldModel
+from grasp_agent.training.dynamics import DynamicsTask, unrolled
+from grasp_agent.training.planar_push import latents_of_states, pose_errors
+
+HORIZONS = (1, 5, 10, 25, 50)
+
+
+@torch.inference_mode()
+def prediction_errors(
+    model: LatentWorldModel,
+    task: DynamicsTask,
+    states: NDArray[np.float64],
+    windows: int = 2000,
+    seed: int = 0,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Errors of encoder (step 0) and rollout against the simulator, on held-out episodes.
+
+    Args:
+        model: layout "planar_push".
+        task: over the held-out episodes; its `unroll` is the longest horizon reported.
+        states: simulator states of all frames.
+        windows: how many rollouts.
+        seed: which.
+
+    Returns:
+        {step: {"pusher_px" | "body_px" | "body_deg": {"median", "mean"}}}; steps in environment steps.
+    """
+    generator = np.random.default_rng(seed)
+    present = torch.from_numpy(
+        generator.choice(task.presents, min(windows, len(task.presents)), replace=False)
+    )
+    latents, actions = task.window(present, task.unroll)
+    device = model.device
+    predicted = unrolled(model, latents.to(device), actions.to(device), task.unroll).cpu()
+    truth = torch.from_numpy(latents_of_states(states))
+    k = model.action_block
+    table = {"0": _summary(pose_errors(latents[:, model.history - 1], truth[present]))}
+    for steps in HORIZONS:
+        if steps % k == 0 and steps // k <= task.unroll:
+            errors = pose_errors(predicted[:, steps // k - 1], truth[present + steps])
+            table[str(steps)] = _summary(errors)
+    return table
+
+
+def _summary(errors: dict[str, Tensor]) -> dict[str, dict[str, float]]:
+    return {
+        name: {"median": round(float(e.median()), 3), "mean": round(float(e.mean()), 3)}
+        for name, e in errors.items()
+    }
+
+
+@torch.inference_mode()
+def latent_errors(
+    model: LatentWorldModel, task: DynamicsTask, windows: int = 2000, seed: int = 0
+) -> dict[str, float]:
+    """Root mean squared latent error by step, relative to the latents' spread, for models without a known layout."""
+    generator = np.random.default_rng(seed)
+    present = torch.from_numpy(
+        generator.choice(task.presents, min(windows, len(task.presents)), replace=False)
+    )
+    latents, actions = task.window(present, task.unroll)
+    predicted = unrolled(model, latents.to(model.device), actions.to(model.device), task.unroll).cpu()
+    wanted = latents[:, model.history :]
+    spread = float(wanted.std(0).square().sum(-1).mean().sqrt())
+    error = (predicted - wanted).square().sum(-1).mean(0).sqrt() / max(spread, 1e-9)
+    return {str((t + 1) * model.action_block): round(float(e), 4) for t, e in enumerate(error)}
+
+
+@torch.inference_mode()
+def save_rollout_picture(
+    model: LatentWorldModel,
+    data: EpisodeDataset,
+    task: DynamicsTask,
+    path: Path,
+    rows: int = 4,
+    seed: int = 0,
+) -> None:
+    """Draw real frames above what the model decodes from its own rollout, for a few held-out windows."""
+    from PIL import Image, ImageDraw
+
+    generator = np.random.default_rng(seed)
+    present = torch.from_numpy(generator.choice(task.presents, rows, replace=False))
+    latents, actions = task.window(present, task.unroll)
+    rollout = unrolled(model, latents.to(model.device), actions.to(model.device), task.unroll)
+    path_states = torch.cat([latents[:, model.history - 1 : model.history].to(model.device), rollout], 1)
+    columns = sorted({round(float(x)) for x in np.linspace(0, task.unroll, 6)})
+    size, label = model.image_size, 14
+    sheet = Image.new("RGB", (len(columns) * (size + 4), label + rows * (2 * size + 8)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for c, t in enumerate(columns):
+        step = t * model.action_block
+        draw.text((c * (size + 4) + 2, 1), f"step {step}", fill="black")
+        real = data.frames((present + step).numpy())
+        decoded = (
+            (model.decode(path_states[:, t]).float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+        )
+        for r in range(rows):
+            top = label + r * (2 * size + 8)
+            sheet.paste(Image.fromarray(real[r]), (c * (size + 4), top))
+            sheet.paste(Image.fromarray(decoded[r]), (c * (size + 4), top + size))
+    sheet = sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST)
+    temporary = path.with_name(f".{path.name}")
+    sheet.save(temporary, format="PNG")
+    os.replace(temporary, path)
+
+
+def save_curves(rows: list[dict[str, Any]], path: Path) -> None:
+    """Plot every loss term of the log against its stage's steps."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    stages = list(dict.fromkeys(row["stage"] for row in rows))
+    figure, axes = pyplot.subplots(1, len(stages), figsize=(6 * len(stages), 4), squeeze=False)
+    for axis, stage in zip(axes[0], stages, strict=True):
+        of_stage = [row for row in rows if row["stage"] == stage]
+        for term in of_stage[0].keys() - {"stage", "step"}:
+            axis.plot([row["step"] for row in of_stage], [row.get(term) for row in of_stage], label=term)
+        axis.set(title=stage, xlabel="step", yscale="log")
+        axis.legend()
+    figure.tight_layout()
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, format="png", dpi=100)
+    pyplot.close(figure)
+    os.replace(temporary, path)

@@ -1,0 +1,184 @@
+"""The vocabulary every other module shares: problems, plans, statuses and the two protocols planners need.
+
+Shape letters, the same everywhere:
+
+    B   problems (batch rows)            h   frames of history the model reads
+    R   restarts per problem             T   planning horizon, in model steps
+    N   any flat batch, e.g. B * R * T   S   shape of one latent state, e.g. (6,) or (196, 384)
+    k   action block: environment steps per model step
+    A   numbers in one block of actions = action_dim * k
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Observation = Tensor | Mapping[str, Tensor]
+
+
+@runtime_checkable
+class WorldModel(Protocol):
+    """A learned latent dynamics model: what an observation is, and what an action does to it."""
+
+    state_shape: tuple[int, ...]
+    """Shape S of one latent state."""
+    history: int
+    """h: how many past states `predict` reads, the present one included."""
+    action_dim: int
+    """Numbers in one environment action."""
+    action_block: int
+    """k: environment steps that one model step spans; history frames are k environment steps apart."""
+
+    def encode(self, obs: Observation) -> Tensor:
+        """Encode observations [B, ...] (images are uint8 [B, height, width, 3]) to latents [B, *S]."""
+        ...
+
+    def predict(self, states: Tensor, actions: Tensor) -> Tensor:
+        """Advance one model step.
+
+        Args:
+            states: [N, h, *S], oldest first; `states[:, -1]` is the present.
+            actions: [N, h, A] in environment units; `actions[:, -1]` is the block about to be executed and
+                `actions[:, :-1]` the blocks that led from each history state to the next.
+
+        Returns:
+            The next latent, [N, *S].
+        """
+        ...
+
+
+class Objective(Protocol):
+    """What a plan is judged by. All costs are per row, lower is better."""
+
+    def state_cost(self, states: Tensor, goal: Tensor) -> Tensor:
+        """Cost of being in `states` [N, *S] when `goal` [N, *S] is wanted -> [N]."""
+        ...
+
+    def trajectory_cost(self, states: Tensor, actions: Tensor, goal: Tensor) -> Tensor:
+        """Cost of predicted `states` [N, T, *S] reached by `actions` [N, T, A] with `goal` [N, *S] -> [N]."""
+        ...
+
+
+class Status(IntEnum):
+    """How a plan came out; a plan that fell short is a status, never an exception."""
+
+    RUNNING = 0
+    """The budget ended first; the plan is the best seen so far (the usual case in closed loop)."""
+    CONVERGED = 1
+    """The cost stopped improving before the budget ended."""
+    NON_FINITE = 2
+    """No finite cost was found (check observation and model); the actions are zeros clipped to the bounds."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """B independent planning problems posed to one world model.
+
+    Attributes:
+        model: the world model.
+        objective: what a plan is judged by.
+        states: the last h encoded observations, oldest first, [B, h, *S].
+        past_actions: the h - 1 blocks between them in environment units, [B, h - 1, A].
+        goal: encoded goals, [B, *S].
+        horizon: T, model steps to plan.
+        low: lower action bound per number of a block, environment units, [A].
+        high: upper action bound, [A].
+    """
+
+    model: WorldModel
+    objective: Objective
+    states: Tensor
+    past_actions: Tensor
+    goal: Tensor
+    horizon: int
+    low: Tensor
+    high: Tensor
+
+    @property
+    def batch(self) -> int:
+        return self.states.shape[0]
+
+    @property
+    def action_size(self) -> int:
+        """A: numbers in one action block."""
+        return self.low.shape[0]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a planner returns for B problems.
+
+    Attributes:
+        actions: within the bounds, environment units, [B, T, A].
+        states: the model's rollout of `actions` from the present state, [B, T + 1, *S].
+        cost: the objective's true rollout cost of `actions`, [B].
+        status: a `Status` value per row, [B].
+        defects: mean squared gap between the planner's virtual states and one-step predictions from them,
+            [B, T] (all zero for planners without virtual states).
+        cost_trace: best true rollout cost known after each evaluation of the solve loop, [B, evaluations].
+        iterations: planner iterations spent.
+        seconds: wall-clock time spent.
+    """
+
+    actions: Tensor
+    states: Tensor
+    cost: Tensor
+    status: Tensor
+    defects: Tensor
+    cost_trace: Tensor
+    iterations: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop planning: whichever of the limits comes first.
+
+    Attributes:
+        iterations: planner iterations, at least 1.
+        seconds: wall-clock limit; None means no limit.
+        patience: a row has converged after this many iterations in which its best cost fell by less than
+            `tolerance` of itself; None never stops early.
+        tolerance: relative fall of the cost that still counts as progress.
+    """
+
+    iterations: int = 100
+    seconds: float | None = None
+    patience: int | None = None
+    tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ValueError(f"Budget.iterations: expected at least 1, got {self.iterations}")
+        if self.seconds is not None and self.seconds <= 0:
+            raise ValueError(f"Budget.seconds: expected a positive number or None, got {self.seconds}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"Budget.patience: expected at least 1 or None, got {self.patience}")
+        if self.tolerance < 0:
+            raise ValueError(f"Budget.tolerance: expected 0 or more, got {self.tolerance}")
+
+
+def check_tensor(name: str, value: Any, shape: tuple[int | None, ...]) -> Tensor:
+    """Return `value` if it is a finite tensor of `shape` (None matches any length), else say what is wrong.
+
+    Raises:
+        TypeError: not a tensor.
+        ValueError: wrong shape, or NaN or infinity inside.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+    fits = value.ndim == len(shape) and all(
+        s is None or s == n for s, n in zip(shape, value.shape, strict=True)
+    )
+    if not fits:
+        want = "[" + ", ".join("any" if s is None else str(s) for s in shape) + "]"
+        raise ValueError(f"{name}: expected shape {want}, got {list(value.shape)}")
+    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
+    return value

@@ -1,0 +1,281 @@
+"""Evaluations: the same episodes for everyone, counted rightly, and never lost."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import stable_baselines3 as sb3
+from dot_world import ENV_ID, LIMIT, DotEnv, DotModel, register
+from gymnasium import spaces
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+
+from grasp_agent.agent import GRASPAgent, MPCAgent
+from grasp_agent.evaluation import evaluate
+from grasp_agent.evaluation.results import Results
+from grasp_agent.models import LatentWorldModel, WorldModelConfig
+from grasp_agent.planners import GRASP, GradientDescent
+from grasp_agent.types import Budget
+
+register()
+SQUARE = spaces.Box(-1.0, 1.0, (2,), np.float32)
+SEEDS = [3, 4, 5]
+
+
+def make_agent() -> MPCAgent:
+    return MPCAgent(
+        DotModel(), SQUARE, GradientDescent(restarts=2, refresh=1), horizon=4, budget=Budget(iterations=8)
+    )
+
+
+def deterministic(results: Results) -> list[tuple[Any, ...]]:
+    """Everything in the rows but the times."""
+    return [tuple(row.to_row()[:-2]) for row in results.rows]
+
+
+class Script:
+    """A policy that plays the given actions, one list per episode, and notes what it is handed."""
+
+    def __init__(self, *episodes: list[tuple[float, float]]) -> None:
+        self.episodes = iter(episodes)
+        self.calls: list[tuple[Any, bool]] = []
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        self.calls.append((state, bool(episode_start[0])))
+        if episode_start[0]:
+            self.actions = iter(next(self.episodes))
+        return np.array(next(self.actions, (0.0, 0.0)), np.float32), len(self.calls)
+
+
+def there_and_away(seed: int, way: int) -> list[tuple[float, float]]:
+    """Actions to the goal in `way` steps, and on the next step far away from it."""
+    env = DotEnv()
+    env.reset(seed=seed)
+    step = (env.goal - env.point) / 0.2 / way
+    away = -np.sign(env.goal)
+    return [tuple(step)] * way + [tuple(away)] * 2  # type: ignore[return-value]
+
+
+def test_success_return_coverage_and_steps_are_counted_rightly() -> None:
+    way = 12
+    policy = Script(there_and_away(3, way))
+    row = evaluate({"script": policy}, ENV_ID, [3], progress=False).rows[0]
+
+    env = DotEnv()
+    env.reset(seed=3)
+    rewards, solved = [], []
+    for action in (there_and_away(3, way) + [(0.0, 0.0)] * LIMIT)[:LIMIT]:
+        _, reward, _, _, info = env.step(np.array(action, np.float32))
+        rewards.append(reward)
+        solved.append(info["is_success"])
+    assert any(solved)
+    assert not solved[-1]
+    assert (row.success, row.success_final, row.steps) == (1, 0, LIMIT)
+    assert row.steps_to_success == solved.index(True) + 1
+    assert row.total_return == pytest.approx(sum(rewards))
+    assert row.best_coverage == 1.0
+    assert row.latency_p95_ms >= row.latency_p50_ms > 0
+
+
+def test_a_policys_memory_travels_within_an_episode_and_not_beyond() -> None:
+    policy = Script([], [])
+    evaluate({"script": policy}, ENV_ID, [3, 4], env_kwargs={"limit": 3}, progress=False)
+    assert policy.calls == [(None, True), (1, False), (2, False), (None, True), (4, False), (5, False)]
+
+
+def test_everyone_plays_the_same_episodes_on_its_own_observation() -> None:
+    policy = sb3.PPO("MultiInputPolicy", DotEnv(), n_steps=8, batch_size=8, seed=0)
+    entrants = {"gd": make_agent(), "ppo": policy, "random": "random", "zero": "zero", "expert": "expert"}
+    results = evaluate(entrants, ENV_ID, SEEDS, progress=False)
+    assert [(row.episode, row.entrant) for row in results.rows] == [
+        (e, n) for e in range(3) for n in entrants
+    ]
+    rates = {summary.entrant: summary.success.value for summary in results.summary()}
+    assert rates["gd"] == rates["expert"] == 1.0
+    assert rates["zero"] == 0.0
+    kinds = {name: facts["env_kwargs"] for name, facts in results.settings["entrants"].items()}
+    assert kinds["gd"]["obs_type"] == "pixels"
+    assert kinds["ppo"] == kinds["zero"] == {}
+    assert deterministic(evaluate(entrants, ENV_ID, SEEDS, progress=False)) == deterministic(results)
+
+
+def test_an_episode_does_not_depend_on_who_else_plays_or_on_earlier_episodes() -> None:
+    together = evaluate(
+        {"zero": "zero", "gd": make_agent(), "random": "random"}, ENV_ID, SEEDS, progress=False
+    )
+    for name, entrant in (("gd", make_agent()), ("random", "random")):
+        alone = evaluate({name: entrant}, ENV_ID, [5], progress=False).rows[0]
+        assert alone.to_row()[2:-2] == together.of(name)[2].to_row()[2:-2]
+
+
+def test_evaluate_policy_of_stable_baselines3_finds_the_same_return() -> None:
+    row = evaluate({"gd": make_agent()}, ENV_ID, [5], progress=False).rows[0]
+    env = Monitor(DotEnv("pixels"))
+    env.reset(seed=5)
+    first = env.unwrapped.point.copy(), env.unwrapped.goal.copy()
+
+    class SameStart(DotEnv):
+        def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+            super().reset(**kwargs)
+            self.point, self.goal = (place.copy() for place in first)
+            return self._observe(), self._info()
+
+    returns, _ = evaluate_policy(make_agent(), Monitor(SameStart("pixels")), 1, return_episode_rewards=True)
+    assert returns == pytest.approx([row.total_return], abs=1e-5)
+
+
+def test_an_agent_is_told_the_goal_where_observations_hold_none() -> None:
+    class PlainPixels(DotEnv):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__("plain_pixels", **kwargs)
+
+    import gymnasium as gym
+
+    gym.register("tests/PlainDot-v0", entry_point=PlainPixels)
+    try:
+        results = evaluate({"gd": make_agent()}, "tests/PlainDot-v0", SEEDS, progress=False)
+    finally:
+        gym.registry.pop("tests/PlainDot-v0")
+    assert [row.success for row in results.rows] == [1, 1, 1]
+
+
+def test_episodes_that_differ_between_entrants_are_refused() -> None:
+    class Drifting(DotEnv):
+        count = 0
+
+        def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+            super().reset(**kwargs)
+            Drifting.count += 1
+            self.point = self.point + 0.01 * Drifting.count
+            return self._observe(), self._info()
+
+    import gymnasium as gym
+
+    gym.register("tests/Drifting-v0", entry_point=Drifting)
+    try:
+        with pytest.raises(
+            ValueError, match=r"'zero' and 'random': expected the same episode.*different 'state'"
+        ):
+            evaluate(["zero", "random"], "tests/Drifting-v0", [1], progress=False)
+    finally:
+        gym.registry.pop("tests/Drifting-v0")
+
+
+def test_environments_without_success_are_refused() -> None:
+    with pytest.raises(ValueError, match="is_success"):
+        evaluate(["random"], "Pendulum-v1", [1], progress=False)
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 1], [-1]])
+def test_seeds_must_be_different_and_not_negative(seeds: list[int]) -> None:
+    with pytest.raises(ValueError, match="different non-negative integers"):
+        evaluate(["random"], ENV_ID, seeds, progress=False)
+
+
+# ---- surviving ---------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import dot_world
+from grasp_agent.evaluation import evaluate
+
+dot_world.register()
+steps = 0
+plain_step = dot_world.DotEnv.step
+
+def step(self, action):
+    global steps
+    steps += 1
+    if steps == {fatal}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain_step(self, action)
+
+dot_world.DotEnv.step = step
+evaluate(["expert", "random", "zero"], dot_world.ENV_ID, {seeds}, out={out!r}, progress=False)
+"""
+
+
+def test_a_killed_run_goes_on_without_losing_or_repeating_an_episode(tmp_path: Path) -> None:
+    out, reference = tmp_path / "killed", tmp_path / "whole"
+    fatal = 4 * LIMIT + 7  # four episodes are done: all of the first three, the first entrant's of the next
+    code = KILLED.format(tests=str(Path(__file__).parents[1]), fatal=fatal, seeds=SEEDS, out=str(out))
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    survived = (out / "results.csv").read_text().splitlines()
+    assert len(survived) == 1 + 4
+    assert json.loads((out / "results.json").read_text())["summary"] is None
+
+    resumed = evaluate(["expert", "random", "zero"], ENV_ID, SEEDS, out=out, progress=False)
+    whole = evaluate(["expert", "random", "zero"], ENV_ID, SEEDS, out=reference, progress=False)
+    assert (out / "results.csv").read_text().splitlines()[:5] == survived
+    assert deterministic(resumed) == deterministic(whole)
+    with open(out / "results.csv", newline="") as one, open(reference / "results.csv", newline="") as other:
+        assert [row[:-2] for row in csv.reader(one)] == [row[:-2] for row in csv.reader(other)]
+    assert len(json.loads((out / "results.json").read_text())["summary"]) == 3
+
+
+def test_a_finished_run_is_read_back_without_playing(tmp_path: Path) -> None:
+    first = evaluate({"script": Script([], [])}, ENV_ID, [1, 2], out=tmp_path, progress=False)
+    again = evaluate({"script": Script()}, ENV_ID, [1, 2], out=tmp_path, progress=False)
+    assert again.rows == first.rows
+
+
+def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
+    evaluate(["zero"], ENV_ID, [1], out=tmp_path, progress=False)
+    before = (tmp_path / "results.csv").read_bytes()
+    for arguments in ((["zero"], [2]), (["zero", "random"], [1])):
+        with pytest.raises(ValueError, match="same settings to continue"):
+            evaluate(arguments[0], ENV_ID, arguments[1], out=tmp_path, progress=False)
+    assert (tmp_path / "results.csv").read_bytes() == before
+
+
+def test_an_error_in_the_middle_keeps_the_episodes_done(tmp_path: Path) -> None:
+    with pytest.raises(StopIteration):
+        evaluate({"script": Script([])}, ENV_ID, [1, 2], out=tmp_path, progress=False)
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 2
+
+
+def test_the_progress_bar_goes_to_the_standard_error_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(["zero"], ENV_ID, [1, 2])
+    captured = capsys.readouterr()
+    assert "2/2" in captured.err
+    assert captured.out == ""
+
+
+# ---- Push-T ------------------------------------------------------------------------------------------------
+
+
+def test_push_t_with_everyone(tmp_path: Path) -> None:
+    model = LatentWorldModel(
+        WorldModelConfig(
+            image_size=32, state_size=4, encoder_channels=4, encoder_hidden=16, dynamics_hidden=16
+        )
+    )
+    agent = GRASPAgent(model, SQUARE, GRASP(), horizon=3, budget=Budget(iterations=2))
+    kwargs = {"goal_horizon": 5}
+    from grasp_agent.evaluation.environments import make_env
+
+    env = make_env("grasp_envs/PushTReach-v0", **kwargs)
+    sac = sb3.SAC("MultiInputPolicy", env, buffer_size=10, policy_kwargs={"net_arch": [4]}, seed=0)
+    sac.save(tmp_path / "sac.zip")
+    entrants = {"grasp": agent, "sac": tmp_path / "sac.zip", "zero": "zero", "expert": "expert"}
+    results = evaluate(entrants, "grasp_envs/PushTReach-v0", [0, 1], env_kwargs=kwargs, progress=False)
+    assert len(results.rows) == 8
+    assert all(row.steps == 10 for row in results.rows)
+    assert [row.success for row in results.of("zero")] == [0, 0]
+    assert results.settings["entrants"]["grasp"]["env_kwargs"] == {
+        "goal_horizon": 5,
+        "obs_type": "pixels",
+        "resolution": 32,
+    }

@@ -1,0 +1,308 @@
+"""The mathematics of GRASP: where gradients go, what one iteration costs, which terms are there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from problems import LINEAR, SpyModel, linear_quadratic, pendulum, with_model
+from torch import Tensor, nn
+
+from grasp_agent.objectives import GoalDistance
+from grasp_agent.planners import GRASP, rollout, solve
+from grasp_agent.planners.base import action_windows, environment_units
+from grasp_agent.planners.grasp import GRASPState
+from grasp_agent.rng import make_keys
+from grasp_agent.types import Budget, Problem
+
+# plain descent without noise in the latent's unit: one lifted step is then -rate * dL/dx exactly
+PLAIN = GRASP(
+    optimizer="sgd",
+    noise=0.0,
+    state_scale=1.0,
+    restarts=3,
+    action_rate=0.01,
+    state_rate=0.01,
+    sync_every=None,
+)
+
+
+def loss_by_hand(problem: Problem, u: Tensor, s: Tensor, gamma: float) -> Tensor:
+    """L = L_dyn + gamma * L_goal as loops over restarts and time, every state input detached."""
+    h, total = problem.model.history, torch.zeros((), dtype=u.dtype)
+    actions = environment_units(problem, u)
+    for b in range(problem.batch):
+        for r in range(u.shape[1]):
+            frames = [*problem.states[b], *s[b, r]]  # ends with s_{T-1}
+            blocks = [*problem.past_actions[b], *actions[b, r]]
+            targets = [*s[b, r], problem.goal[b]]  # s_T = g
+            for t in range(problem.horizon):
+                window = torch.stack([x.detach() for x in frames[t : t + h]])[None]
+                predicted = problem.model.predict(window, torch.stack(blocks[t : t + h])[None])[0]
+                total = total + (predicted - targets[t]).square().sum()
+                total = total + gamma * (predicted - problem.goal[b]).square().sum()
+    return total
+
+
+@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("gamma", [0.0, 0.7])
+def test_a_lifted_step_is_the_gradient_of_the_papers_loss(name, gamma) -> None:
+    task = linear_quadratic(LINEAR[name](), horizon=5)
+    planner = replace(PLAIN, goal_weight=gamma)
+    state = planner.init(task, make_keys(0, 2))
+    state = replace(state, actions=0.5 * state.actions)  # away from the bounds, where clipping would show
+    u, s = state.actions.clone().requires_grad_(True), state.states.clone().requires_grad_(True)
+    to_u, to_s = torch.autograd.grad(loss_by_hand(task, u, s, gamma), (u, s))
+    after = planner.step(task, state)
+    torch.testing.assert_close(after.states, s.detach() - 0.01 * to_s)
+    torch.testing.assert_close(after.actions, (u.detach() - 0.01 * to_u).clamp(-1, 1))
+    assert bool((to_u != 0).any(dim=-1).all())  # every action of every step feels something
+
+
+def test_the_terminal_tie_is_there() -> None:
+    """Without gamma the last action is pulled by nothing but s_T = g."""
+    task = linear_quadratic(LINEAR["integrator"](), horizon=5)
+    planner = replace(PLAIN, goal_weight=0.0)
+    state = planner.init(task, make_keys(0, 2))
+    moved = planner.step(task, state).actions - state.actions
+    elsewhere = planner.step(replace(task, goal=task.goal + 1), state).actions - state.actions
+    assert torch.equal(moved[:, :, :-1], elsewhere[:, :, :-1])
+    assert bool((moved[:, :, -1] != elsewhere[:, :, -1]).all())
+
+
+class Gradients(nn.Module):
+    """Wraps a model: what gradient came back into its state and its action input."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.state_shape, self.history = inner.state_shape, inner.history
+        self.action_dim, self.action_block = inner.action_dim, inner.action_block
+        self.into_states: list[Tensor] = []
+        self.into_actions: list[Tensor] = []
+
+    def encode(self, obs):
+        return obs
+
+    def predict(self, states: Tensor, actions: Tensor) -> Tensor:
+        if states.requires_grad:
+            states.register_hook(self.into_states.append)
+        if actions.requires_grad:
+            actions.register_hook(self.into_actions.append)
+        return self.inner.predict(states, actions)
+
+
+@pytest.mark.parametrize("make", [pendulum, lambda: linear_quadratic(LINEAR["coasting, history 3"]())])
+def test_gradients_enter_the_actions_and_never_the_state_input(make) -> None:
+    task = make()
+    spy = Gradients(task.model)
+    planner = GRASP(sync_every=None)
+    solve(planner, with_model(task, spy), planner.init(task, make_keys(0, 2)), Budget(4))
+    assert spy.into_states == []
+    assert len(spy.into_actions) == 4
+    assert all(bool((g != 0).any(dim=-1).any()) for g in spy.into_actions)
+
+    flowing = replace(planner, stop_gradient=False)
+    solve(flowing, with_model(task, spy), flowing.init(task, make_keys(0, 2)), Budget(1))
+    assert len(spy.into_states) == 1 and bool((spy.into_states[0] != 0).any())
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("horizon", [1, 4, 12])
+@pytest.mark.parametrize("name", ["integrator", "coasting, history 3"])
+def test_a_lifted_iteration_is_one_model_call(batch, horizon, name) -> None:
+    task = linear_quadratic(LINEAR[name](), batch=batch, horizon=horizon)
+    spy = SpyModel(task.model)
+    planner = GRASP(restarts=5, sync_every=None)
+    task = with_model(task, spy)
+    state = planner.init(task, make_keys(0, batch))
+    assert spy.calls == 0
+    for i in range(3):
+        state = planner.step(task, state)
+        assert spy.calls == i + 1
+    assert spy.batches == [batch * 5 * horizon] * 3
+
+
+def test_a_sync_step_is_one_serial_rollout_and_scores_its_own_iterate() -> None:
+    task = linear_quadratic(LINEAR["integrator"](), horizon=6)
+    spy = SpyModel(task.model)
+    task = with_model(task, spy)
+    planner = GRASP(restarts=4, sync_every=2, sync_steps=3)
+    state = planner.evaluate(task, planner.init(task, make_keys(0, 2)))
+    state = planner.step(task, planner.step(task, state))
+    spy.calls = 0
+    before = state
+    state = planner.step(task, state)
+    assert spy.calls == 6
+    spy.calls = 0
+    assert torch.equal(state.states, before.states)  # actions only
+    states = rollout(task, before.actions)
+    cost = task.objective.trajectory_cost(
+        states[:, :, 1:].flatten(0, 1), before.actions.flatten(0, 1), task.goal.repeat_interleave(4, 0)
+    ).view(2, 4)
+    expected = torch.minimum(before.best.cost, cost.min(dim=1).values)
+    torch.testing.assert_close(state.best.cost, expected)
+    spy.calls = 0
+    state = planner.step(task, state)
+    state = planner.step(task, state)  # the last of J: the synced plan is scored as well
+    assert spy.calls == 3 * 6
+    state = planner.step(task, state)  # and the cycle begins again
+    assert spy.calls == 3 * 6 + 1
+
+
+def test_noise_moves_states_only_fades_and_is_held() -> None:
+    task = linear_quadratic(LINEAR["integrator"](), batch=1)
+    quiet = replace(PLAIN, restarts=2)
+    noisy = replace(quiet, noise=0.5, anneal=4, resample=2)
+    state = quiet.init(task, make_keys(0, 1))
+
+    def noise_at(iteration: int, planner: GRASP) -> Tensor:
+        at = replace(state, iteration=torch.tensor([iteration]))
+        loud, still = planner.step(task, at), quiet.step(task, at)
+        assert torch.equal(loud.actions, still.actions)
+        return loud.states - still.states
+
+    draws = [noise_at(i, noisy) for i in range(5)]
+    torch.testing.assert_close(draws[1], 0.75 * draws[0])  # one draw serves two iterations; it fades linearly
+    assert not torch.allclose(draws[2], 0.5 * draws[0])
+    torch.testing.assert_close(draws[3], 0.5 * draws[2])
+    assert float(draws[4].abs().max()) == 0.0
+    constant = replace(noisy, anneal=None, resample=1000, restarts=2)
+    torch.testing.assert_close(noise_at(999, constant), noise_at(0, constant))
+    assert 0.3 < float(draws[0].std()) < 0.7
+
+
+def test_the_goal_weight_can_fade_with_the_noise() -> None:
+    task = linear_quadratic(LINEAR["integrator"](), batch=1)
+    planner = replace(PLAIN, anneal=10, anneal_goal=True, goal_weight=1.0)
+    state = planner.init(task, make_keys(0, 1))
+    half = planner.step(task, replace(state, iteration=torch.tensor([5])))
+    fixed = replace(PLAIN, goal_weight=0.5).step(task, state)
+    torch.testing.assert_close(half.actions, fixed.actions)
+
+
+def test_clipping_and_balancing() -> None:
+    task = linear_quadratic(LINEAR["integrator"]())
+    state = PLAIN.init(task, make_keys(0, 2))
+    state = replace(state, actions=0.5 * state.actions)
+
+    def lengths(planner: GRASP) -> tuple[Tensor, Tensor]:
+        after = planner.step(task, state)
+        du, ds = (after.actions - state.actions) / 0.01, (after.states - state.states) / 0.01
+        return du.flatten(2).norm(dim=2), ds.flatten(2).norm(dim=2)
+
+    free_u, free_s = lengths(PLAIN)
+    cut_u, cut_s = lengths(replace(PLAIN, clip=0.3))
+    torch.testing.assert_close(cut_u, free_u.clamp(max=0.3))
+    torch.testing.assert_close(cut_s, free_s.clamp(max=0.3))
+    assert bool((free_u > 0.3).any() or (free_s > 0.3).any())
+    even_u, even_s = lengths(replace(PLAIN, balance=True))
+    torch.testing.assert_close(even_u, (free_u + free_s) / 2)
+    torch.testing.assert_close(even_s, (free_u + free_s) / 2)
+
+
+def test_the_line_starts_at_the_present_and_ends_at_the_goal() -> None:
+    task = linear_quadratic(LINEAR["coasting, history 3"](), horizon=4)
+    planner = GRASP(restarts=2, init_noise=0.0)
+    states = planner.init(task, make_keys(0, 2)).states
+    present, goal = task.states[:, -1], task.goal
+    for i, f in enumerate((0.25, 0.5, 0.75)):
+        torch.testing.assert_close(states[:, 1, i], present + f * (goal - present))
+    noisy = replace(planner, init_noise=0.1, state_scale=2.0, restarts=200).init(task, make_keys(0, 2)).states
+    assert abs(float((noisy - states[:, :1]).std()) - 0.2) < 0.02
+    rolled = replace(planner, init_states="rollout").init(task, make_keys(0, 2))
+    torch.testing.assert_close(rolled.states, rollout(task, rolled.actions)[:, :, 1:-1])
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_a_sync_can_reseed_the_virtual_states(fraction) -> None:
+    task = linear_quadratic(LINEAR["integrator"](), horizon=4)
+    planner = GRASP(restarts=2, sync_every=1, sync_steps=2, reseed=fraction)
+    state: GRASPState = planner.init(task, make_keys(0, 2))
+    for _ in range(3):
+        state = planner.step(task, state)
+    path = rollout(task, state.actions)
+    gap = task.goal[:, None] - path[:, :, -1]
+    ramp = torch.tensor([0.25, 0.5, 0.75]).double().view(1, 1, 3, 1) * gap.unsqueeze(2)
+    torch.testing.assert_close(state.states, path[:, :, 1:-1] + fraction * ramp)
+    assert float(state.state_moments.first.abs().max()) == 0.0
+
+
+def test_latents_in_another_unit_give_the_same_plan() -> None:
+    """Pixels or metres: with the default scale, rates and noise need no retuning."""
+    task = linear_quadratic(LINEAR["coasting, history 3"](), action=0.0)
+    big_model = LINEAR["coasting, history 3"]()
+    big_model.on_actions.data *= 512
+    big = replace(task, model=big_model, states=512 * task.states, goal=512 * task.goal)
+    planner = GRASP(sync_every=5, sync_steps=3)
+    small_plan, _ = solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(20))
+    big_plan, _ = solve(planner, big, planner.init(big, make_keys(0, 2)), Budget(20))
+    torch.testing.assert_close(big_plan.actions, small_plan.actions, rtol=0, atol=1e-4)
+    torch.testing.assert_close(big_plan.cost, 512**2 * small_plan.cost, rtol=1e-5, atol=0)
+
+
+def test_defects_are_those_of_the_restart_that_found_the_plan() -> None:
+    task = linear_quadratic(LINEAR["coasting, history 3"](), horizon=5)
+    planner = GRASP(restarts=3, sync_every=4, sync_steps=2)
+    plan, state = solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(10))
+    for b in range(2):
+        r = int(state.best.candidate[b])
+        assert r >= 0
+        frames = torch.cat([task.states[b], state.states[b, r]])
+        targets = torch.cat([state.states[b, r], task.goal[b : b + 1]])
+        blocks = action_windows(task, state.actions)[b, r]
+        for t in range(5):
+            predicted = task.model.predict(frames[t : t + 3][None], blocks[t][None])[0]
+            torch.testing.assert_close(plan.defects[b, t], (predicted - targets[t]).square().mean().detach())
+
+
+def test_a_shift_hands_the_best_plans_virtual_states_to_restart_0() -> None:
+    task = linear_quadratic(LINEAR["integrator, block 2"](), horizon=6)
+    planner = GRASP(restarts=4, refresh=2, sync_every=4, sync_steps=2)
+    _, state = solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(12))
+    rows = torch.arange(2)
+    old = state.states[rows, state.best.candidate]
+    path = torch.cat([old, task.goal[:, None]], dim=1)
+    shifted = planner.shift(task, state, 1)
+    torch.testing.assert_close(shifted.states[:, 0], (path[:, :-1] + path[:, 1:]) / 2)  # half a block later
+    kept = torch.cat([state.states[:, 1], task.goal[:, None]], dim=1)
+    torch.testing.assert_close(shifted.states[:, 1], (kept[:, :-1] + kept[:, 1:]) / 2)
+    assert torch.equal(shifted.iteration, torch.zeros(2, dtype=torch.int64))
+    again = planner.shift(task, state, 1)
+    assert torch.equal(again.states, shifted.states)
+    later = planner.shift(task, shifted, 0)
+    assert not torch.equal(later.states[:, -1], shifted.states[:, -1])  # every refresh draws anew
+
+
+def test_the_cem_sync_searches_where_virtual_states_and_rollout_disagree() -> None:
+    task = replace(linear_quadratic(LINEAR["integrator"](), horizon=4), objective=GoalDistance())
+    planner = GRASP(restarts=1, sync="cem", sync_every=1, sync_steps=2, sync_floor=0.01, state_scale=1.0)
+    state = planner.init(task, make_keys(0, 2))
+    u = torch.zeros_like(state.actions)
+    virtual = rollout(task, u)[:, :, 1:-1].clone()
+    virtual[:, :, 1] += 0.5  # s_2 alone is off, and s_4 is the goal
+    state = replace(state, actions=u, states=virtual, iteration=torch.ones(2, dtype=torch.int64))
+    spread = []
+
+    class Watch(SpyModel):
+        def predict(self, states, actions):
+            spread.append(actions[:, -1].view(2, -1, 2).std(dim=1, correction=0).mean())
+            return super().predict(states, actions)
+
+    planner.step(with_model(task, Watch(task.model)), state)
+    tight_0, wide_1, tight_2, _ = spread[-4:]
+    assert tight_0 < 0.02 and tight_2 < 0.02 and wide_1 > 0.3
+
+
+def test_the_papers_preset_is_the_papers_algorithm() -> None:
+    paper = GRASP.paper()
+    assert (paper.restarts, paper.optimizer, paper.state_scale, paper.sync_every) == (1, "sgd", 1.0, 100)
+    assert paper.stop_gradient and paper.goal_weight == 1.0 and paper.sync == "gradient"
+    assert paper.clip is None and not paper.balance and paper.reseed is None
+    task = linear_quadratic(LINEAR["patches"](), running=0.0, action=0.0)
+    state = paper.init(task, make_keys(0, 2))
+    assert float(state.actions.abs().max()) == 0.0
+    plan, _ = solve(paper, task, state, Budget(220))
+    still = task.objective.state_cost(rollout(task, torch.zeros_like(plan.actions))[:, -1], task.goal)
+    assert bool((plan.cost < 0.7 * still).all())

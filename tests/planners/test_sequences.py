@@ -1,0 +1,149 @@
+"""Noise along time, and what a shift does to actions and states."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from problems import LINEAR, linear_quadratic
+from torch import Tensor
+
+from grasp_agent.planners import CEM, GRASP, GradientDescent, RandomShooting, solve
+from grasp_agent.planners.base import true_cost, unscored
+from grasp_agent.planners.sequences import (
+    initial_actions,
+    ramp_to_goal,
+    shift_actions,
+    shift_restarts,
+    shift_states,
+    smooth_noise,
+)
+from grasp_agent.rng import make_keys
+from grasp_agent.types import Budget
+
+
+def block_problem(batch: int = 2, horizon: int = 4):
+    return linear_quadratic(LINEAR["integrator, block 2"](), batch=batch, horizon=horizon)
+
+
+def counting(batch: int, restarts: int, horizon: int, size: int) -> Tensor:
+    count = torch.arange(1, horizon * size + 1).view(horizon, size).double() / 100
+    return count.expand(batch, restarts, horizon, size).contiguous()
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 8, 100])
+def test_actions_move_by_environment_steps_and_end_in_zeros(n) -> None:
+    task = block_problem()  # T = 4 blocks of k = 2 actions with 2 numbers each
+    u = counting(2, 3, 4, 4)
+    flat = u.view(2, 3, 8, 2)
+    shifted = shift_actions(task, u, n).view(2, 3, 8, 2)
+    kept = max(8 - n, 0)
+    assert torch.equal(shifted[:, :, :kept], flat[:, :, n:])
+    assert torch.equal(shifted[:, :, kept:], torch.zeros(2, 3, 8 - kept, 2).double())
+
+
+def test_states_move_by_fractions_of_a_block_and_end_at_the_goal() -> None:
+    task = block_problem()
+    states = torch.tensor([1.0, 2.0, 4.0]).double().view(1, 1, 3, 1).expand(2, 1, 3, 2)  # s_1, s_2, s_3
+    task = replace(task, goal=torch.full((2, 2), 8.0).double())  # s_4
+    assert shift_states(task, states, 0)[0, 0, :, 0].tolist() == [1.0, 2.0, 4.0]
+    assert shift_states(task, states, 1)[0, 0, :, 0].tolist() == [1.5, 3.0, 6.0]
+    assert shift_states(task, states, 2)[0, 0, :, 0].tolist() == [2.0, 4.0, 8.0]
+    assert shift_states(task, states, 3)[0, 0, :, 0].tolist() == [3.0, 6.0, 8.0]
+    assert shift_states(task, states, 50)[0, 0, :, 0].tolist() == [8.0, 8.0, 8.0]
+
+
+def test_a_shift_must_fit() -> None:
+    task = block_problem()
+    with pytest.raises(ValueError, match="expected the horizon the state was made for, 5, got 4"):
+        shift_actions(task, counting(2, 1, 5, 4), 1)
+    with pytest.raises(ValueError, match="expected 0 or more environment steps, got -1"):
+        shift_actions(task, counting(2, 1, 4, 4), -1)
+
+
+def test_smooth_noise_has_unit_variance_and_the_stated_correlation_across_blocks() -> None:
+    task = block_problem(batch=1, horizon=5)
+    for correlation in (0.0, 0.8):
+        flat = smooth_noise(task, make_keys(0, 1), 40_000, correlation).view(40_000, 10, 2)
+        assert flat.var(dim=0).sub(1).abs().max() < 0.05
+        for lag in (1, 3):
+            measured = (flat[:, lag:] * flat[:, :-lag]).mean(dim=0)
+            assert (measured - correlation**lag).abs().max() < 0.05
+        assert (flat[..., 0] * flat[..., 1]).mean().abs() < 0.01
+
+
+def test_initial_actions_are_zeros_first_then_diverse_and_bounded() -> None:
+    task = block_problem()
+    u = initial_actions(task, make_keys(0, 2), 6, 2.0, 0.5)
+    assert torch.equal(u[:, 0], torch.zeros(2, 4, 4).double())
+    assert float(u.abs().max()) == 1.0
+    assert all(not torch.equal(u[:, i], u[:, j]) for i in range(6) for j in range(i))
+
+
+def test_restarts_after_a_shift_keep_the_best_and_refresh_the_last() -> None:
+    task = block_problem()
+    u = counting(2, 6, 4, 4) * torch.arange(1, 7).view(1, 6, 1, 1) / 6
+    best = replace(unscored(task, -u[:, 2]), cost=torch.tensor([1.0, torch.inf]).double())
+    new = shift_restarts(task, best, u, 2, make_keys(0, 2), refresh=3, scale=1e-3, correlation=0.0)
+    moved = shift_actions(task, u, 2)
+    assert torch.equal(new[0, 0], -moved[0, 2])  # the best plan
+    assert torch.equal(new[1, 0], moved[1, 0])  # none was ever scored: what restart 0 had
+    assert torch.equal(new[:, 1:3], moved[:, 1:3])
+    for around, i in ((new[:, 0], 3), (torch.zeros(2, 4, 4).double(), 4), (new[:, 0], 5)):
+        gap = (new[:, i] - around).abs()
+        assert 0 < float(gap.max()) < 1e-2
+    assert not torch.equal(new[:, 3], new[:, 5])
+    everything = shift_restarts(task, best, u, 2, make_keys(0, 2), refresh=99, scale=1e-3, correlation=0.0)
+    assert torch.equal(everything[:, 0], new[:, 0])
+    nothing = shift_restarts(task, best, u, 2, make_keys(0, 2), refresh=0, scale=1e-3, correlation=0.0)
+    assert torch.equal(nothing[:, 1:], moved[:, 1:])
+
+
+def test_ramp_to_goal_spreads_the_gap_evenly() -> None:
+    task = replace(block_problem(batch=1), goal=torch.tensor([[4.0, 0.0]]).double())
+    still = torch.zeros(1, 2, 5, 2).double()
+    assert ramp_to_goal(task, still, 1.0)[0, 1, :, 0].tolist() == [1.0, 2.0, 3.0]
+    assert ramp_to_goal(task, still, 0.5)[0, 1, :, 0].tolist() == [0.5, 1.0, 1.5]
+    path = torch.arange(5).double().view(1, 1, 5, 1).expand(1, 2, 5, 2)
+    assert torch.equal(ramp_to_goal(task, path, 0.0), path[:, :, 1:-1])
+
+
+@pytest.mark.parametrize("planner", [GRASP(), GRASP(restarts=1), GradientDescent(), CEM(), RandomShooting()])
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_warm_start_is_a_candidate_and_the_old_cost_is_not(planner, n) -> None:
+    task = linear_quadratic(LINEAR["coasting, history 3, block 2"](), horizon=6)
+    plan, state = solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(30))
+    shifted = planner.shift(task, state, n)
+    assert bool(shifted.best.cost.isinf().all())
+    k, dim = 2, 2
+    flat = plan.actions.view(2, 12, dim)
+    warm = torch.cat([flat[:, n:], torch.zeros(2, n, dim).double()], dim=1).view(2, 1, 6, k * dim)
+    expected, _ = true_cost(task, warm)  # bounds are [-1, 1]: normalised actions are actions
+    first, _ = solve(planner, task, shifted, Budget(1))
+    assert bool((first.cost_trace[:, 0] <= expected[:, 0] + 1e-12).all())
+
+
+def test_a_warm_start_beats_a_cold_one_after_one_iteration() -> None:
+    task = linear_quadratic(LINEAR["coasting, history 3"](), horizon=12)
+    for planner in (GRASP(), GradientDescent(), CEM()):
+        plan, state = solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(100))
+        frames = torch.cat([task.states[:, 1:], plan.states[:, 1:2]], dim=1)
+        past = torch.cat([task.past_actions[:, 1:], plan.actions[:, :1]], dim=1)
+        later = replace(task, states=frames, past_actions=past)
+        warm, _ = solve(planner, later, planner.shift(later, state, 1), Budget(1))
+        cold, _ = solve(planner, later, planner.init(later, make_keys(1, 2)), Budget(1))
+        assert bool((warm.cost < cold.cost).all())
+
+
+def test_two_shifts_without_planning_in_between_keep_the_plan() -> None:
+    task = linear_quadratic(LINEAR["integrator"](), horizon=6)
+    for planner in (GRASP(), GradientDescent(), CEM(), RandomShooting()):
+        plan, state = solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(20))
+        twice = planner.shift(task, planner.shift(task, state, 1), 1)
+        again, _ = solve(planner, task, twice, Budget(1))
+        direct, _ = solve(planner, task, planner.shift(task, state, 2), Budget(1))
+        assert bool((again.cost_trace[:, 0] < torch.inf).all())
+        warm = torch.cat([plan.actions[:, 2:], torch.zeros(2, 2, 2).double()], dim=1)
+        assert bool((again.cost_trace[:, 0] <= true_cost(task, warm.unsqueeze(1))[0][:, 0] + 1e-12).all())
+        assert bool((direct.cost_trace[:, 0] <= true_cost(task, warm.unsqueeze(1))[0][:, 0] + 1e-12).all())

@@ -1,0 +1,100 @@
+"""Every example runs as a user would start it, with tiny settings and an untrained world model."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from grasp_agent.models import LatentWorldModel, WorldModelConfig, save_pretrained
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def run(name: str, *arguments: object) -> str:
+    """Run an example and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def world_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world_model")
+    torch.manual_seed(0)
+    config = WorldModelConfig(
+        image_size=16,
+        state_size=4,
+        encoder_channels=4,
+        encoder_keypoints=4,
+        encoder_hidden=8,
+        dynamics_hidden=8,
+        dynamics_depth=1,
+        decoder_channels=0,
+    )
+    save_pretrained(LatentWorldModel(config), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Output folder of two stretches of baseline training, the second resumed."""
+    out = tmp_path_factory.mktemp("baseline")
+    run("train_sb3_baseline.py", "--steps", 5_600, "--every", 5_600, "--episodes", 2, "--out", out)
+    run("train_sb3_baseline.py", "--steps", 5_680, "--every", 5_600, "--episodes", 2, "--out", out)
+    return out
+
+
+def test_examples_are_short_and_all_tested() -> None:
+    found = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in EXAMPLES.glob("*.py")}
+    assert set(found) == {"quickstart.py", "record_video.py", "compare_with_sb3.py", "train_sb3_baseline.py"}
+    assert max(found.values()) <= 80
+
+
+def test_quickstart(world_model: Path) -> None:
+    lines = run("quickstart.py", "--model", world_model, "--goal-horizon", 5).splitlines()
+    assert 2 <= len(lines) <= 11
+    assert lines[-1].endswith(f"in {len(lines) - 1} steps")
+
+
+def test_record_video(world_model: Path, tmp_path: Path) -> None:
+    film = tmp_path / "new" / "film.gif"
+    printed = run(
+        "record_video.py", "--model", world_model, "--goal-horizon", 5, "--episodes", 1, "--out", film
+    )
+    assert printed.count("episode 0") == 2
+    assert film.read_bytes().startswith(b"GIF8")
+
+
+def test_the_baseline_trains_resumes_and_saves_its_best(trained_policy: Path) -> None:
+    with (trained_policy / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["steps"]) for row in rows] == [5_600, 5_680]
+    # Four updates per step of sixteen environments; resuming goes on counting.
+    assert int(rows[1]["updates"]) - int(rows[0]["updates"]) == 4 * 80 / 16
+    from stable_baselines3 import SAC
+
+    policy = SAC.load(trained_policy / "best.zip")
+    assert policy.policy.actor.features_extractor.features_dim == 40
+
+
+def test_compare_with_sb3(world_model: Path, trained_policy: Path, tmp_path: Path) -> None:
+    policy = trained_policy / "best.zip"
+    small = ["--episodes", 2, "--goal-horizon", 5, "--out", tmp_path / "results"]
+    printed = run("compare_with_sb3.py", "--model", world_model, "--policy", policy, *small)
+    assert all(name in printed for name in ("grasp", "sac+her", "random"))
+    with (tmp_path / "results" / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["entrant"] for row in rows] == ["grasp", "sac+her", "random"] * 2
