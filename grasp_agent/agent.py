@@ -335,9 +335,7 @@ class MPCAgent:
             high=self._high.repeat(block),
         )
 
-    def _warm_start(
-        self, state: AgentState, problem: Problem, rows: NDArray[np.intp], fresh: NDArray[np.bool_]
-    ) -> Any:
+    def _warm_start(self, state: AgentState, problem: Problem, rows: NDArray[np.intp], fresh: NDArray[np.bool_]) -> Any:
         """Return planner states for `rows`: new ones where an episode begins, shifted ones elsewhere."""
         going_on = ~fresh[rows] if state.planner is not None else np.zeros(len(rows), bool)
         planning = None
@@ -378,9 +376,7 @@ class MPCAgent:
         if state is None:
             return np.ones(batch, bool)
         if not isinstance(state, AgentState):
-            raise TypeError(
-                f"state: expected what the previous predict returned, or None, got {type(state).__name__}"
-            )
+            raise TypeError(f"state: expected what the previous predict returned, or None, got {type(state).__name__}")
         if len(state.age) != batch:
             raise ValueError(
                 f"observation: expected {len(state.age)} rows as in the previous call, got {batch};"

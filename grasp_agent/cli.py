@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -13,55 +15,57 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 console = Console()
 
 ENV = "grasp_envs:grasp_envs/PushTReach-v0"
+CLASSIC_ENV = "grasp_envs:grasp_envs/PushT-v0"
 
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-    )
+# What the help shows of an argument that may be left out.
+Words = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")]
+Numbers = Annotated[tuple[int, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")]
+Weights = Annotated[tuple[float, ...], tyro.conf.arg(metavar="NUMBER NUMBER ...", help_behavior_hint="(optional)")]
+MaybeInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(optional)")]
+MaybeFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(optional)")]
 
 
 def collect(
     out: Path,
-    env: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    env: Words = (),
     steps: int = 300_000,
     episode_length: int = 100,
     resolution: int = 64,
     policy: str = "expert",
     seed: int = 0,
-    workers: int | None = None,
+    workers: MaybeInt = None,
 ) -> None:
     """Collect episodes for training a world model; a stopped run goes on where it was.
 
+    With more --steps the same command adds to the data. In use:
+        grasp-agent collect --out runs/data
+        grasp-agent collect --out runs/data --steps 500000
+
     Args:
         out: data folder to write.
-        env: environment id; give it several times to mix (default: both Push-T tasks).
-        steps: environment steps in all (64 px frames take 12 kB each).
+        env: environment id; several take turns. Default: the two Push-T tasks.
+        steps: environment steps in all, rounded up to shards of 5000 (60 MB each with 64 px frames).
         episode_length: steps of an episode, unless it ends before.
-        resolution: height and width of the frames.
+        resolution: height and width of the frames; the recipes of `grasp-agent train` read 64.
         policy: "expert" (the environment's scripted expert) or "random".
         seed: same seed, same data, whatever the number of workers.
-        workers: processes; default one per core.
+        workers: processes that collect. Default: one per core.
     """
     from grasp_agent.data import CollectSettings
     from grasp_agent.data import collect as run
 
     settings = CollectSettings(
-        env_ids=env or (ENV, "grasp_envs:grasp_envs/PushT-v0"),
+        env_ids=env or (ENV, CLASSIC_ENV),
         steps=steps,
         policy=policy,
         episode_length=episode_length,
@@ -69,152 +73,164 @@ def collect(
         seed=seed,
     )
     with _progress() as progress:
-        bar = progress.add_task("collect", total=settings.shards, note="shards")
-        run(settings, out, workers, lambda done, total: progress.update(bar, completed=done, total=total))
-    console.print(f"{settings.shards} shards in {out}; next: grasp-agent train --data {out} --out runs/train")
+        show = _bars(progress)
+        run(settings, out, workers, lambda done, total: show("collect", done, total, "shards"))
+    _say(f"{settings.shards} shard{'s' * (settings.shards > 1)} in {out}")
+    _say(f"next: grasp-agent train --data {out} --out runs/train")
 
 
 def train(
     data: Path,
     out: Path,
     recipe: str = "pusht",
-    encoder_steps: int | None = None,
-    dynamics_steps: int | None = None,
+    encoder_steps: MaybeInt = None,
+    dynamics_steps: MaybeInt = None,
     seed: int = 0,
     device: str = "cpu",
-    threads: int | None = None,
+    threads: MaybeInt = None,
 ) -> None:
     """Train a world model on collected episodes; a stopped run goes on from its last checkpoint.
+
+    Writes OUT/model (what --model takes), OUT/metrics.json (prediction errors on held-out episodes), OUT/rollouts.png
+    (predicted frames under real ones) and OUT/curves.png. In use:
+        grasp-agent train --data runs/data --out runs/train
+        grasp-agent evaluate --model runs/train/model
 
     Args:
         data: folder written by `grasp-agent collect`.
         out: output folder; the model is in OUT/model.
         recipe: "pusht" (pose latents, for planar pushing) or "generic" (free latents from reconstruction).
-        encoder_steps: optimiser steps of stage 1; default the recipe's.
-        dynamics_steps: optimiser steps of stage 2; default the recipe's.
+        encoder_steps: optimiser steps of stage 1, the encoder. Default: the recipe's.
+        dynamics_steps: optimiser steps of stage 2, the dynamics. Default: the recipe's.
         seed: of initial weights and batches.
         device: "cpu" or "cuda".
-        threads: CPU threads; default PyTorch's choice.
+        threads: CPU threads. Default: PyTorch's choice.
     """
-    import torch
-
     from grasp_agent.data import EpisodeDataset
     from grasp_agent.training import RECIPES
     from grasp_agent.training import train as run
+    from grasp_agent.training.report import metrics_table
 
     if recipe not in RECIPES:
-        raise ValueError(f"recipe: expected one of {sorted(RECIPES)}, got {recipe!r}")
-    if threads:
-        torch.set_num_threads(threads)
+        raise ValueError(f"--recipe: expected one of {', '.join(sorted(RECIPES))}, got {recipe!r}")
+    _check_device(device)
+    _set_threads(threads)
     chosen = replace(RECIPES[recipe](), seed=seed)
-    if encoder_steps:
+    if encoder_steps is not None:
         chosen = replace(chosen, encoder=replace(chosen.encoder, steps=encoder_steps))
-    if dynamics_steps:
+    if dynamics_steps is not None:
         chosen = replace(chosen, dynamics=replace(chosen.dynamics, steps=dynamics_steps))
     episodes = EpisodeDataset(data)
     with _progress() as progress:
-        bars: dict[str, Any] = {}
+        show = _bars(progress)
 
         def on_log(stage: str, step: int, steps: int, terms: dict[str, float]) -> None:
-            note = "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
-            if stage not in bars:
-                bars[stage] = progress.add_task(stage, total=steps, note="")
-            progress.update(bars[stage], completed=step, note=note)
+            show(stage, step, steps, f"loss {terms['loss']:.4g}")
 
-        metrics = run(episodes, chosen, out, device, on_log, console.print)
-    console.print_json(data=metrics)
+        metrics = run(episodes, chosen, out, device, on_log, _say)
+    console.print(metrics_table(metrics))
+    _say(f"model in {out / 'model'}")
+    _say(f"next: grasp-agent evaluate --model {out / 'model'}")
 
 
 def evaluate(
     env: str = ENV,
-    policy: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    policy: Words = (),
     episodes: int = 100,
     seed: int = 10_000,
-    goal_horizon: int | None = None,
+    goal_horizon: MaybeInt = None,
     model: str = "pusht",
     out: Path = Path("runs/evaluate"),
-    seconds: float | None = None,
-    horizon: int | None = None,
+    seconds: MaybeFloat = None,
+    horizon: MaybeInt = None,
     replan_every: int = 1,
-    goal_weights: tuple[float, ...] = (),
-    threads: int | None = None,
+    goal_weights: Weights = (),
+    threads: MaybeInt = None,
 ) -> None:
     """Let policies play the same seeded episodes side by side; a stopped run goes on where it was.
 
-    Planners (grasp, gd, cem, shooting) see pixels; a stable-baselines3 policy sees what it was trained on.
-    Writes OUT/results.csv, OUT/results.json and OUT/success.png. The first policy is the one that the others
-    are compared to.
+    Planners (grasp, gd, cem, shooting) see pixels; a stable-baselines3 policy sees what it was trained on. The first
+    policy is the one that the others are compared to. Writes OUT/results.csv, OUT/results.json and OUT/success.png.
+    In use:
+        grasp-agent evaluate --policy grasp --policy cem --policy sac_her --episodes 20
+        grasp-agent evaluate --policy grasp --policy mine=my_policy.zip --out runs/mine
 
     Args:
         env: environment id.
-        policy: grasp, gd, cem, shooting, random, zero, expert, or NAME=PATH.zip for a stable-baselines3
-            policy ("sac_her" is the one that ships); give it several times.
+        policy: grasp, gd, cem, shooting, sac_her (ships with the package), random, zero, expert or NAME=PATH.zip.
         episodes: how many.
         seed: of the first episode; the next ones count up.
-        goal_horizon: how many expert steps away the goals are (PushTReach); the time limit is twice that.
+        goal_horizon: expert steps to the goal, half the time limit (PushTReach). Default: the environment's 25.
         model: world model of the planners: a shipped name, a folder or a hub id.
         out: results folder.
-        seconds: wall-clock budget of a decision; default the planner's own number of iterations.
-        horizon: model steps a plan spans; default 25 environment steps.
+        seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
+        horizon: model steps a plan spans. Default: 25 environment steps.
         replan_every: environment steps between plans.
-        goal_weights: how much each number of the latent counts in the goal distance; default all alike. In
-            the classic task of the shipped model 0 0 1 1 1 1: only the block counts.
-        threads: CPU threads; default PyTorch's choice.
+        goal_weights: how much each latent number counts; 0 0 1 1 1 1 for PushT-v0, where only the block does.
+        threads: CPU threads. Default: PyTorch's choice.
     """
     from grasp_agent.evaluation import evaluate as run
     from grasp_agent.evaluation import plot_success, results_table
 
     _set_threads(threads)
     if episodes < 1:
-        raise ValueError(f"episodes: expected at least 1, got {episodes}")
+        raise ValueError(f"--episodes: expected at least 1, got {episodes}")
     planning = {"horizon": horizon, "replan_every": replan_every}
     entrants = _entrants(policy or ("grasp", "random"), env, model, planning, seconds, goal_weights)
     kwargs = {} if goal_horizon is None else {"goal_horizon": goal_horizon}
     results = run(entrants, env, range(seed, seed + episodes), env_kwargs=kwargs, out=out)
     console.print(results_table(results))
     plot_success(results, out / "success.png")
-    console.print(f"results in {out}")
+    _say(f"results in {out}")
 
 
 def video(
     env: str = ENV,
-    policy: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    policy: Words = (),
     out: Path = Path("runs/video.mp4"),
-    seed: tyro.conf.UseAppendAction[tuple[int, ...]] = (),
-    goal_horizon: int | None = None,
+    seed: Numbers = (),
+    goal_horizon: MaybeInt = None,
     model: str = "pusht",
-    seconds: float | None = None,
-    horizon: int | None = None,
-    goal_weights: tuple[float, ...] = (),
+    seconds: MaybeFloat = None,
+    horizon: MaybeInt = None,
+    goal_weights: Weights = (),
     size: int = 320,
-    threads: int | None = None,
+    threads: MaybeInt = None,
 ) -> None:
     """Film policies side by side on the same seeded episodes.
 
+    In use:
+        grasp-agent video --policy grasp --policy sac_her --seed 10000 --seed 10001
+        grasp-agent video --policy grasp --out runs/grasp.gif
+
     Args:
         env: environment id.
-        policy: as for `grasp-agent evaluate`; give it several times.
+        policy: as for `grasp-agent evaluate`.
         out: the file to write, .mp4 or .gif.
-        seed: an episode; give it several times for several (default 10000).
-        goal_horizon: how many expert steps away the goals are (PushTReach).
-        model: world model of the planners.
-        seconds: wall-clock budget of a decision.
-        horizon: model steps a plan spans; default 25 environment steps.
-        goal_weights: how much each number of the latent counts in the goal distance.
+        seed: an episode. Default: 10000.
+        goal_horizon: expert steps to the goal, half the time limit (PushTReach). Default: the environment's 25.
+        model: world model of the planners: a shipped name, a folder or a hub id.
+        seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
+        horizon: model steps a plan spans. Default: 25 environment steps.
+        goal_weights: how much each latent number counts; 0 0 1 1 1 1 for PushT-v0, where only the block does.
         size: side of one panel in pixels.
-        threads: CPU threads; default PyTorch's choice.
+        threads: CPU threads. Default: PyTorch's choice.
     """
     from grasp_agent.evaluation import record_video
 
     _set_threads(threads)
+    if size < 64:
+        raise ValueError(f"--size: expected at least 64 pixels, got {size}")
+    seeds = seed or (10_000,)
+    if min(seeds) < 0:
+        raise ValueError(f"--seed: expected 0 or more, got {min(seeds)}")
     entrants = _entrants(policy or ("grasp",), env, model, {"horizon": horizon}, seconds, goal_weights)
     kwargs = {} if goal_horizon is None else {"goal_horizon": goal_horizon}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    rows = record_video(entrants, env, seed or (10_000,), out, env_kwargs=kwargs, panel_size=size)
+    rows = record_video(entrants, env, seeds, out, env_kwargs=kwargs, panel_size=size)
     for row in rows:
         solved = f"solved in {row.steps_to_success} steps" if row.success else "not solved"
-        console.print(f"{row.entrant}, seed {row.seed}: {solved}")
-    console.print(f"video in {out}")
+        _say(f"{row.entrant}, seed {row.seed}: {solved}")
+    _say(f"video in {out}")
 
 
 def demo(out: Path = Path("runs/demo"), episodes: int = 12, seed: int = 10_000) -> None:
@@ -241,14 +257,59 @@ def bench(seconds: float = 3.0, env: bool = True, planners: bool = True, model: 
         seconds: of each measurement.
         env: measure environment steps per second.
         planners: measure decision latency of the planners, from pixels.
-        model: world model of the planners.
+        model: world model of the planners: a shipped name, a folder or a hub id.
     """
     from grasp_agent.evaluation.speed import decision_table, environment_table
 
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"--seconds: expected a positive number, got {seconds}")
     if env:
         console.print(environment_table(seconds))
     if planners:
         console.print(decision_table(model, seconds))
+
+
+def _say(text: str) -> None:
+    """Print a line as it is: never broken in two, so that a command in it can be copied."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+def _bars(progress: Progress) -> Callable[[str, int, int, str], None]:
+    """Return what shows (name, done, total, note), with a bar for each name."""
+    bars: dict[str, TaskID] = {}
+
+    def show(name: str, done: int, total: int, note: str) -> None:
+        if name not in bars:
+            # Work that an earlier run did is no measure of this one's speed: the bar begins behind it.
+            bars[name] = progress.add_task(name, total=total, completed=done, note=note)
+        progress.update(bars[name], completed=done, note=note)
+
+    return show
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"--device: expected cpu or cuda, got {device!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {device}: expected a GPU that PyTorch can use, found none; try --device cpu")
 
 
 def _set_threads(threads: int | None) -> None:
@@ -256,7 +317,7 @@ def _set_threads(threads: int | None) -> None:
         import torch
 
         if threads < 1:
-            raise ValueError(f"threads: expected at least 1, got {threads}")
+            raise ValueError(f"--threads: expected at least 1, got {threads}")
         torch.set_num_threads(threads)
 
 
@@ -283,6 +344,8 @@ def _entrants(
     entrants: dict[str, Any] = {}
     for policy in policies:
         name, _, path = policy.partition("=")
+        if not name:
+            raise ValueError(f"--policy {policy}: expected a name before the =, as in mine=my_policy.zip")
         if name in entrants:
             raise ValueError(f"--policy {name}: expected different names, got {name!r} twice")
         if path:
@@ -330,22 +393,42 @@ COMMANDS: dict[str, Any] = {
 }
 
 
+RESUMABLE = ("demo", "collect", "train", "evaluate")
+
+
+def _overview() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.title, table.title_justify = "Planning with learned world models in Gymnasium", "left"
+    table.caption, table.caption_justify = "grasp-agent COMMAND --help says more, with examples", "left"
+    for name, command in COMMANDS.items():
+        table.add_row(f"grasp-agent {name}", (command.__doc__ or "").splitlines()[0])
+    return table
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the command line; user errors are one sentence on standard error and exit status 2.
 
     Args:
-        args: the words after the program's name; None takes them from the process.
+        args: the words after the program's name; None takes them from the process. Without any, the help is shown.
     """
+    words = sys.argv[1:] if args is None else args
+    if words in ([], ["-h"], ["--help"]):
+        console.print(_overview())
+        return
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="grasp-agent",
-            description="Planning with learned world models in Gymnasium.",
-            args=args,
+            args=words,
         )
-    except (ValueError, TypeError, ImportError, OSError) as error:
-        print(f"grasp-agent: {' '.join(str(error).split())}", file=sys.stderr)
+    except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
+        print(f"grasp-agent: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("grasp-agent: stopped; run the same command again to go on", file=sys.stderr)
+        hint = "; what is finished is kept, the same command goes on from there" * (words[0] in RESUMABLE)
+        print(f"grasp-agent: stopped{hint}", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

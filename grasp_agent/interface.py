@@ -75,8 +75,7 @@ class ObservationReader:
             raise ValueError(f"goal: expected one or {len(inputs)} (one per observation), got {len(goal)}")
         if goal.shape[1:] != inputs.shape[1:]:
             raise ValueError(
-                f"goal: expected the observation's form, shape {list(inputs.shape[1:])}, got"
-                f" {list(goal.shape[1:])}"
+                f"goal: expected the observation's form, shape {list(inputs.shape[1:])}, got {list(goal.shape[1:])}"
             )
         return inputs, np.broadcast_to(goal, (len(inputs), *goal.shape[1:])), batched
 
@@ -142,8 +141,7 @@ class ActionWriter:
     def __init__(self, space: spaces.Space[Any], action_dim: int) -> None:
         if not isinstance(space, spaces.Box):
             raise TypeError(
-                "action_space: expected a gymnasium.spaces.Box (continuous actions), got"
-                f" {type(space).__name__}"
+                f"action_space: expected a gymnasium.spaces.Box (continuous actions), got {type(space).__name__}"
             )
         if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
             raise ValueError(
@@ -153,8 +151,7 @@ class ActionWriter:
         size = int(np.prod(space.shape))
         if size != action_dim:
             raise ValueError(
-                f"action_space: expected {action_dim} numbers per action as in the world model, got {size}"
-                f" in {space}"
+                f"action_space: expected {action_dim} numbers per action as in the world model, got {size} in {space}"
             )
         self.space = space
         self.low: Array = space.low.reshape(-1)

@@ -66,13 +66,9 @@ class GoalDistance:
             if value is None:
                 continue
             if not bool(torch.isfinite(value).all()) or (name == "weights" and bool((value < 0).any())):
-                raise ValueError(
-                    f"GoalDistance.{name}: expected finite numbers (weights 0 or more), got {value}"
-                )
+                raise ValueError(f"GoalDistance.{name}: expected finite numbers (weights 0 or more), got {value}")
             if name == "probe" and value.ndim != 2:
-                raise ValueError(
-                    f"GoalDistance.probe: expected a matrix [P, D], got shape {list(value.shape)}"
-                )
+                raise ValueError(f"GoalDistance.probe: expected a matrix [P, D], got shape {list(value.shape)}")
             with torch.inference_mode(False):  # an inference tensor could not take part in a gradient later
                 object.__setattr__(self, name, value.detach().clone())
 

@@ -173,9 +173,7 @@ def check_tensor(name: str, value: Any, shape: tuple[int | None, ...]) -> Tensor
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
-    fits = value.ndim == len(shape) and all(
-        s is None or s == n for s, n in zip(shape, value.shape, strict=True)
-    )
+    fits = value.ndim == len(shape) and all(s is None or s == n for s, n in zip(shape, value.shape, strict=True))
     if not fits:
         want = "[" + ", ".join("any" if s is None else str(s) for s in shape) + "]"
         raise ValueError(f"{name}: expected shape {want}, got {list(value.shape)}")

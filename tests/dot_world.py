@@ -59,9 +59,7 @@ class DotEnv(gym.Env[Any, Any]):
         }[obs_type]
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self.point, self.goal = self.np_random.uniform(-1, 1, (2, 2))
         while self._distance() < 2 * TOLERANCE:

@@ -17,7 +17,7 @@ from dot_world import ENV_ID, LIMIT, SIDE, SPEED, DotEnv, DotModel, draw, regist
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import RecordVideo
-from PIL import Image
+from PIL import Image, ImageSequence
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
@@ -40,9 +40,7 @@ def make_agent(model: DotModel | None = None, **options: Any) -> MPCAgent:
     return MPCAgent(DotModel() if model is None else model, SQUARE, **options)
 
 
-def play(
-    agent: MPCAgent, env: DotEnv, seed: int, goal_from_info: bool = False
-) -> tuple[list[np.ndarray], bool, float]:
+def play(agent: MPCAgent, env: DotEnv, seed: int, goal_from_info: bool = False) -> tuple[list[np.ndarray], bool, float]:
     """An episode with `act`: actions, success at the end, return."""
     observation, info = env.reset(seed=seed)
     agent.reset(goal=info["goal"] if goal_from_info else None)
@@ -69,6 +67,7 @@ class Script:
     """Plans 0.1 * (warm starts so far) + 0.01 * (number in the flat plan), and notes the questions."""
 
     name: ClassVar[str] = "script"
+    decision_iterations: ClassVar[int] = 1
     problems: list[Problem] = field(default_factory=list)
     shifts: list[tuple[int, int]] = field(default_factory=list)
 
@@ -259,9 +258,7 @@ def test_a_given_goal_takes_precedence_until_reset() -> None:
 
 @pytest.mark.parametrize("planner", [PLANNER, CEM(), GRASP()], ids=["gd", "cem", "grasp"])
 def test_a_row_of_a_batch_acts_as_it_would_alone(planner: Any) -> None:
-    agent = make_agent(
-        DotModel(history=2, pixels=False), planner=planner, replan_every=2, budget=Budget(iterations=3)
-    )
+    agent = make_agent(DotModel(history=2, pixels=False), planner=planner, replan_every=2, budget=Budget(iterations=3))
     points = np.random.default_rng(0).uniform(-1, 1, (7, 3, 2))
     goals = np.random.default_rng(1).uniform(-1, 1, (3, 2))
     starts = np.zeros((7, 3), bool)
@@ -353,7 +350,8 @@ class ClipWriter:
         self.frames = [Image.fromarray(frame) for frame in frames]
 
     def write_videofile(self, path: str, logger: Any = None) -> None:
-        self.frames[0].save(path, format="GIF", save_all=True, append_images=self.frames[1:])
+        # Equal frames in a row become one shown longer, so the length of the film is its duration.
+        self.frames[0].save(path, format="GIF", save_all=True, append_images=self.frames[1:], duration=100)
 
 
 def test_runs_inside_record_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,9 +361,7 @@ def test_runs_inside_record_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         sys.modules["moviepy.video.io.ImageSequenceClip"], "ImageSequenceClip", ClipWriter, raising=False
     )
     folder = tmp_path / "films"
-    env = RecordVideo(
-        gym.make(ENV_ID, obs_type="pixels", render_mode="rgb_array"), str(folder), disable_logger=True
-    )
+    env = RecordVideo(gym.make(ENV_ID, obs_type="pixels", render_mode="rgb_array"), str(folder), disable_logger=True)
     agent, done = make_agent(), False
     observation, _ = env.reset(seed=0)
     agent.reset()
@@ -375,7 +371,9 @@ def test_runs_inside_record_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     env.close()
     assert info["is_success"]
     with Image.open(next(folder.glob("*.mp4"))) as film:
-        assert film.n_frames == LIMIT + 1
+        shown = [frame.info["duration"] for frame in ImageSequence.Iterator(film)]
+        assert sum(shown) == 100 * (LIMIT + 1)
+        assert len(shown) > 3
 
 
 # ---- diagnostics -------------------------------------------------------------------------------------------
@@ -525,9 +523,7 @@ def test_says_what_the_world_model_cannot_encode() -> None:
         ),
     ],
 )
-def test_says_what_is_wrong_with_memory(
-    call: Callable[..., Any], error: type[Exception], message: str
-) -> None:
+def test_says_what_is_wrong_with_memory(call: Callable[..., Any], error: type[Exception], message: str) -> None:
     agent = make_agent(DotModel(pixels=False))
     _, state = agent.predict(vector(0.1))
     with pytest.raises(error, match=message):

@@ -71,9 +71,7 @@ def test_quickstart(world_model: Path) -> None:
 
 def test_record_video(world_model: Path, tmp_path: Path) -> None:
     film = tmp_path / "new" / "film.gif"
-    printed = run(
-        "record_video.py", "--model", world_model, "--goal-horizon", 5, "--episodes", 1, "--out", film
-    )
+    printed = run("record_video.py", "--model", world_model, "--goal-horizon", 5, "--episodes", 1, "--out", film)
     assert printed.count("episode 0") == 2
     assert film.read_bytes().startswith(b"GIF8")
 

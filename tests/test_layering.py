@@ -93,9 +93,7 @@ def test_imports_point_down() -> None:
         if unit == "__init__":
             continue
         wrong += [
-            f"{path.relative_to(ROOT)}: {name}"
-            for name in imported_modules(path, package)
-            if violations(unit, name)
+            f"{path.relative_to(ROOT)}: {name}" for name in imported_modules(path, package) if violations(unit, name)
         ]
     assert not wrong, "these imports point up or sideways:\n" + "\n".join(sorted(set(wrong)))
 

@@ -46,8 +46,7 @@ def test_patch_latents_are_flattened() -> None:
 def test_huber_is_the_square_near_the_goal_and_a_line_far_away() -> None:
     objective = GoalDistance(huber=1.0)
     near, far, farther = (
-        objective.state_cost(torch.tensor([[x, 0.0]], dtype=torch.float64), GOAL).item()
-        for x in (1e-3, 1e3, 2e3)
+        objective.state_cost(torch.tensor([[x, 0.0]], dtype=torch.float64), GOAL).item() for x in (1e-3, 1e3, 2e3)
     )
     assert near == pytest.approx(1e-6, rel=1e-5)
     assert farther / far == pytest.approx(2.0, rel=1e-2)

@@ -13,14 +13,8 @@ def test_normal_numbers_are_standard_normal() -> None:
     numbers = normal(make_keys(0, 200), (500,), torch.float64)
     assert stats.kstest(numbers.flatten().numpy(), "norm").pvalue > 1e-3
     # within one row (consecutive counters) and across rows (consecutive keys) alike
-    assert (
-        stats.kstest(normal(make_keys(1, 1), (100_000,), torch.float64).flatten().numpy(), "norm").pvalue
-        > 1e-3
-    )
-    assert (
-        stats.kstest(normal(make_keys(2, 100_000), (1,), torch.float64).flatten().numpy(), "norm").pvalue
-        > 1e-3
-    )
+    assert stats.kstest(normal(make_keys(1, 1), (100_000,), torch.float64).flatten().numpy(), "norm").pvalue > 1e-3
+    assert stats.kstest(normal(make_keys(2, 100_000), (1,), torch.float64).flatten().numpy(), "norm").pvalue > 1e-3
 
 
 def test_uniform_numbers_are_uniform_and_below_one() -> None:

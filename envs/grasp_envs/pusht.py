@@ -142,9 +142,7 @@ class PushTEnv(gym.Env[Any, Any]):
 
     # ------------------------------------------------------------------ gymnasium
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode; see the class docstring for `options`.
 
         Raises:
@@ -173,8 +171,7 @@ class PushTEnv(gym.Env[Any, Any]):
         """The scene as uint8 [visualization_size, visualization_size, 3]; in human mode shown in a window."""
         if self.render_mode is None:
             gym.logger.warn(
-                "render() expected a render mode, got None: "
-                'try gym.make(..., render_mode="rgb_array") or "human".'
+                'render() expected a render mode, got None: try gym.make(..., render_mode="rgb_array") or "human".'
             )
             return None
         if self._visualizer is None:
@@ -305,9 +302,7 @@ class PushTEnv(gym.Env[Any, Any]):
     def _draw_observation(self) -> Image:
         assert self._renderer is not None
         simulation = self.simulation
-        return self._renderer.draw(
-            (simulation.agent_x, simulation.agent_y), simulation.block_pose, self.goal_pose
-        )
+        return self._renderer.draw((simulation.agent_x, simulation.agent_y), simulation.block_pose, self.goal_pose)
 
     def _draw_visualization(self, renderer: PushTRenderer) -> Image:
         simulation = self.simulation
@@ -353,9 +348,7 @@ class PushTEnv(gym.Env[Any, Any]):
             )
         x, y = float(values[0]), float(values[1])
         if not (math.isfinite(x) and math.isfinite(y)):
-            raise ValueError(
-                f"expected a finite action, got {[x, y]}, try values inside {self.action_space}."
-            )
+            raise ValueError(f"expected a finite action, got {[x, y]}, try values inside {self.action_space}.")
         if self.control == "relative":
             # Held inside the arena, or an agent could walk away through the walls for ever.
             x = self.simulation.agent_x + RELATIVE_REACH * min(max(x, -1.0), 1.0)

@@ -281,9 +281,7 @@ class PushTExpert:
     def _choose_target(self) -> None:
         """A new pose for the block: centre near the middle of the arena, turned either way."""
         rng = self._rng
-        centre_x, centre_y = (
-            min(max(256.0 + 70.0 * float(value), 120.0), 392.0) for value in rng.normal(size=2)
-        )
+        centre_x, centre_y = (min(max(256.0 + 70.0 * float(value), 120.0), 392.0) for value in rng.normal(size=2))
         turn = float(rng.uniform(0.2, 2.2)) * (1.0 if rng.random() < 0.5 else -1.0)
         angle = self._simulation.block_angle + turn
         self._target = (
@@ -331,9 +329,7 @@ class PushTExpert:
                     if not all(inside[k] for k in ring):
                         continue
                     points = [RING[k] for k in ring]
-                    length = sum(
-                        math.dist(a, b) for a, b in zip([start, *points], [*points, end], strict=True)
-                    )
+                    length = sum(math.dist(a, b) for a, b in zip([start, *points], [*points, end], strict=True))
                     if length < best_length:
                         best, best_length = [*points, end], length
         return best
@@ -388,9 +384,7 @@ def _is_clear(start: Point, end: Point) -> bool:
     travelled = 0.0
     while travelled < length:
         share = travelled / length
-        distance = local_distance(
-            start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])
-        )
+        distance = local_distance(start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1]))
         # The start may be in touch already (a stroke has just ended); leaving is fine.
         if distance < AGENT_RADIUS + 3.0 and travelled > 6.0:
             return False

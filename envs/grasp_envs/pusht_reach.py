@@ -211,9 +211,7 @@ class PushTReachEnv(PushTEnv):
         if self.obs_type == "state":
             observation = spaces.Box(STATE_LOW, STATE_HIGH, dtype=np.float64)
             achieved = spaces.Box(_GOAL_LOW, _GOAL_HIGH, dtype=np.float64)
-            return spaces.Dict(
-                {"observation": observation, "achieved_goal": achieved, "desired_goal": achieved}
-            )
+            return spaces.Dict({"observation": observation, "achieved_goal": achieved, "desired_goal": achieved})
         if self.obs_type == "pixels":
             return spaces.Dict({"pixels": self._image_space(), "goal": self._image_space()})
         base = super()._make_observation_space()

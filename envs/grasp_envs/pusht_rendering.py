@@ -132,9 +132,7 @@ class PushTRenderer:
             return None
         return slice(top, bottom), slice(left, right)
 
-    def _blend(
-        self, image: Image, window: _Window, distance: NDArray[np.float32], colour: NDArray[np.float32]
-    ) -> None:
+    def _blend(self, image: Image, window: _Window, distance: NDArray[np.float32], colour: NDArray[np.float32]) -> None:
         """Paint `colour` over the window wherever the signed distance [arena px] says so; eats `distance`."""
         distance *= -self._scale
         distance += 0.5

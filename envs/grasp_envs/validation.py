@@ -22,9 +22,7 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 def check_integer(name: str, value: Any, least: int) -> int:
     """`value` as an int; ValueError unless it is an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(
-            f"expected {name} to be an integer of at least {least}, got {value!r}, try {max(least, 96)}."
-        )
+        raise ValueError(f"expected {name} to be an integer of at least {least}, got {value!r}, try {max(least, 96)}.")
     return int(value)
 
 
@@ -33,18 +31,14 @@ def as_numbers(name: str, value: Any, lengths: tuple[int, ...], meaning: str) ->
     try:
         values = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(
-            f"expected {name} to be numbers ({meaning}), got {value!r}, try a list of floats."
-        ) from None
+        raise ValueError(f"expected {name} to be numbers ({meaning}), got {value!r}, try a list of floats.") from None
     if values.ndim != 1 or values.shape[0] not in lengths:
         wanted = " or ".join(str(length) for length in lengths)
         raise ValueError(
             f"expected {name} of {wanted} numbers ({meaning}), got shape {values.shape}, try env.get_state()."
         )
     if not np.isfinite(values).all():
-        raise ValueError(
-            f"expected finite numbers in {name}, got {values.tolist()}, try {meaning} in px and rad."
-        )
+        raise ValueError(f"expected finite numbers in {name}, got {values.tolist()}, try {meaning} in px and rad.")
     return values
 
 
@@ -59,9 +53,7 @@ def check_range(name: str, positions: Array, low: float, high: float) -> None:
 
 def check_state(name: str, value: Any, low: float, high: float) -> Array:
     """A state of 7 numbers, at rest if `value` has 5; ValueError for a position outside [low, high] px."""
-    values = as_numbers(
-        name, value, (5, 7), "agent x, y, block x, y, angle, and optionally agent velocity x, y"
-    )
+    values = as_numbers(name, value, (5, 7), "agent x, y, block x, y, angle, and optionally agent velocity x, y")
     check_range(name, values[:4], low, high)
     if values.shape[0] == 5:
         return np.concatenate([values, [0.0, 0.0]])

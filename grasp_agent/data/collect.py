@@ -1,7 +1,7 @@
 """Collecting episodes: every shard is a pure function of (settings, seed, shard number).
 
-So collection runs on all cores, gives the same data whatever their number, and a killed run goes on where it stopped: a shard is
-written in a temporary folder and renamed when whole.
+So collection runs on all cores, gives the same data whatever their number, and a killed run goes on where it
+stopped: a shard is written in a temporary folder and renamed when whole.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,20 +85,28 @@ def collect(
         The data folder.
 
     Raises:
-        ValueError: `out` holds data of other settings (a larger `steps` is fine: the data grows).
+        ValueError: `out` holds data of other settings (a larger `steps` is fine: the data grows); there is no
+            such environment, or it shows no frames of this resolution or has no expert.
+        TypeError: its actions are not a Box.
+        RuntimeError: a worker process was killed, by a lack of memory for instance.
     """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers: expected at least 1, got {workers}")
     out = Path(out)
     meta = {"format": FORMAT, "settings": json.loads(json.dumps(asdict(settings)))}
     if (out / META_NAME).exists():
         there = {**read_meta(out)["settings"], "steps": settings.steps}
         if there != meta["settings"]:
-            differing = sorted(k for k in there if there[k] != meta["settings"].get(k))
+            asked = meta["settings"]
+            differing = sorted(k for k in there.keys() | asked.keys() if there.get(k) != asked.get(k))
             raise ValueError(
                 f"{out}: holds data of other settings (different: {', '.join(differing)}); choose a new folder"
             )
+    for env_id in settings.env_ids:  # a mistake shows here, before anything is written
+        with _environment(env_id, settings):
+            pass
     out.mkdir(parents=True, exist_ok=True)
-    for leftover in out.glob(".writing-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    _remove_unfinished(out)
     temporary = out / f".{META_NAME}"
     temporary.write_text(json.dumps(meta, indent=2) + "\n")
     os.replace(temporary, out / META_NAME)
@@ -113,18 +124,50 @@ def collect(
                 on_shard(done, settings.shards)
         return out
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        pending = [pool.submit(write_shard, settings, out, i) for i in missing]
-        try:
-            for future in as_completed(pending):
-                future.result()
-                done += 1
-                if on_shard:
-                    on_shard(done, settings.shards)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    try:
+        with ProcessPoolExecutor(workers, context, _die_on_interrupt) as pool:
+            with _deaf_to_interrupts():
+                pending = [pool.submit(write_shard, settings, out, i) for i in missing]
+            try:
+                for future in as_completed(pending):
+                    future.result()
+                    done += 1
+                    if on_shard:
+                        on_shard(done, settings.shards)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    except BrokenProcessPool:
+        raise RuntimeError(
+            f"{out}: expected the worker processes to live, but one was killed (out of memory?); finished shards are "
+            "kept, try again with fewer workers"
+        ) from None
+    finally:
+        _remove_unfinished(out)
     return out
+
+
+def _remove_unfinished(out: Path) -> None:
+    for leftover in out.glob(".writing-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes started meanwhile ignore Ctrl-C until they say otherwise, and so do not die loudly while importing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _die_on_interrupt() -> None:
+    """Let Ctrl-C, which the terminal sends to workers too, end a worker at once and without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def write_shard(settings: CollectSettings, out: Path, shard: int) -> None:
@@ -156,16 +199,37 @@ def write_shard(settings: CollectSettings, out: Path, shard: int) -> None:
 
 @contextmanager
 def _environment(env_id: str, settings: CollectSettings) -> Iterator[gymnasium.Env[Any, Any]]:
-    kwargs = {"obs_type": "pixels", "resolution": settings.resolution, **dict(settings.env_kwargs)}
-    env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+    env = _make(env_id, settings)
     try:
         if not isinstance(env.action_space, gymnasium.spaces.Box):
             raise TypeError(f"{env_id}: expected a Box action space, got {env.action_space}")
         if settings.policy == "expert" and not hasattr(env.unwrapped, "make_expert"):
             raise ValueError(f"{env_id}: has no scripted expert (make_expert); try policy 'random'")
+        space = env.observation_space
+        frames = space.spaces.get("pixels") if isinstance(space, gymnasium.spaces.Dict) else space
+        want = (settings.resolution, settings.resolution, 3)
+        if not isinstance(frames, gymnasium.spaces.Box) or frames.shape != want or frames.dtype != np.uint8:
+            raise ValueError(
+                f"{env_id}: expected uint8 frames of shape {want}, as observation or under its key 'pixels', "
+                f"got {space}; try another resolution, or wrap the environment"
+            )
         yield env
     finally:
         env.close()
+
+
+def _make(env_id: str, settings: CollectSettings) -> gymnasium.Env[Any, Any]:
+    """The environment with frames as observations: asked for by name, or as it is if it knows no such arguments."""
+    given = dict(settings.env_kwargs)
+    try:
+        try:
+            asked = {"obs_type": "pixels", "resolution": settings.resolution, **given}
+            return gymnasium.make(env_id, disable_env_checker=True, **asked)
+        except TypeError:
+            return gymnasium.make(env_id, disable_env_checker=True, **given)
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
+        hint = f"; try {env_id.split('/')[0]}:{env_id}" if "/" in env_id and ":" not in env_id else ""
+        raise ValueError(f"environment {env_id!r} cannot be made: {' '.join(str(error).split())}{hint}") from None
 
 
 def _episode(

@@ -34,7 +34,7 @@ class EpisodeDataset:
 
     Raises:
         FileNotFoundError: not a data folder.
-        ValueError: of another format, or without a finished shard.
+        ValueError: of another format, without a finished shard, or with a damaged one.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -45,13 +45,18 @@ class EpisodeDataset:
             raise ValueError(
                 f"{folder}: expected at least one finished shard, got none; try `grasp-agent collect` again"
             )
-        self._frames = [np.load(p / "frames.npy", mmap_mode="r") for p in shards]
+        self._frames = [_load(p / "frames.npy", mmap=True) for p in shards]
         self._first = np.cumsum([0] + [len(f) for f in self._frames])
-        self.actions: NDArray[np.float32] = np.concatenate([np.load(p / "actions.npy") for p in shards])
+        self.actions: NDArray[np.float32] = np.concatenate([_load(p / "actions.npy") for p in shards])
         self.states: NDArray[np.float64] | None = None
         if all((p / "states.npy").is_file() for p in shards):
-            self.states = np.concatenate([np.load(p / "states.npy") for p in shards])
-        self.lengths: NDArray[np.int64] = np.concatenate([np.load(p / "lengths.npy") for p in shards])
+            self.states = np.concatenate([_load(p / "states.npy") for p in shards])
+        self.lengths: NDArray[np.int64] = np.concatenate([_load(p / "lengths.npy") for p in shards])
+        for name, count in (("actions", len(self.actions)), ("lengths", int(self.lengths.sum()))):
+            if count != len(self):
+                raise ValueError(
+                    f"{folder}: expected {name} for its {len(self)} frames, got {count}; collect them again"
+                )
         self.starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(self.lengths)[:-1]]).astype(np.int64)
 
     def __len__(self) -> int:
@@ -76,9 +81,7 @@ class EpisodeDataset:
         n = len(self.lengths)
         kept = max(1, round(n * held_out))
         if kept >= n:
-            raise ValueError(
-                f"{self.folder}: expected at least 2 episodes to keep some for validation, got {n}"
-            )
+            raise ValueError(f"{self.folder}: expected at least 2 episodes to keep some for validation, got {n}")
         return np.arange(n - kept), np.arange(n - kept, n)
 
     def windows(self, episodes: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -89,14 +92,24 @@ class EpisodeDataset:
             if self.lengths[e] >= length
         ]
         if not firsts:
-            raise ValueError(
-                f"{self.folder}: no episode has the {length} frames asked for; collect longer episodes"
-            )
+            raise ValueError(f"{self.folder}: no episode has the {length} frames asked for; collect longer episodes")
         return np.concatenate(firsts)
 
     def frame_numbers(self, episodes: NDArray[np.int64]) -> NDArray[np.int64]:
         """All frames of the `episodes`."""
         return self.windows(episodes, 1)
+
+
+def _load(path: Path, mmap: bool = False) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r" if mmap else None)
+    except (OSError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{path}: expected a whole .npy file, got none or a damaged one ({reason}); remove {path.parent.name} "
+            "and run `grasp-agent collect` again"
+        ) from None
+    return array
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -114,6 +127,6 @@ def read_meta(folder: Path) -> dict[str, Any]:
         meta = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise ValueError(f"{path}: expected JSON, got something else; collect into a new folder") from None
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT or not isinstance(meta.get("settings"), dict):
         raise ValueError(f"{path}: expected format {FORMAT!r}; collect into a new folder")
     return meta

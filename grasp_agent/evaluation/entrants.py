@@ -94,9 +94,7 @@ def _make_entrant(name: str, participant: Any) -> Entrant:
             f" or an agent, got {str(participant)!r}"
         )
     if callable(getattr(participant, "predict", None)):
-        return PolicyEntrant(
-            participant, {"class": f"{type(participant).__module__}.{type(participant).__qualname__}"}
-        )
+        return PolicyEntrant(participant, {"class": f"{type(participant).__module__}.{type(participant).__qualname__}"})
     raise TypeError(
         f"entrant {name!r}: expected an MPCAgent, an object with predict, a .zip path or one of"
         f" {', '.join(REFERENCES)}, got {type(participant).__name__}"
@@ -124,9 +122,7 @@ class AgentEntrant:
         if side is None:
             return open_env(env_id, env_kwargs, [{}], fits, f"actions that hold the agent's {acts}")
         wishes: list[dict[str, Any]] = [{"obs_type": "pixels", "resolution": side}, {"resolution": side}, {}]
-        needs = (
-            f"{side} x {side} x 3 uint8 images for the world model, and actions that hold the agent's {acts}"
-        )
+        needs = f"{side} x {side} x 3 uint8 images for the world model, and actions that hold the agent's {acts}"
         return open_env(env_id, env_kwargs, wishes, fits, needs)
 
     def describe(self) -> dict[str, Any]:
@@ -145,9 +141,7 @@ class AgentEntrant:
     def begin(self, env: gym.Env[Any, Any], seed: int, observation: Any, info: Mapping[str, Any]) -> None:
         # The goal is the task, not the simulator's state: environments without goal observations announce it
         # here.
-        has_goal = isinstance(observation, Mapping) and (
-            "goal" in observation or "desired_goal" in observation
-        )
+        has_goal = isinstance(observation, Mapping) and ("goal" in observation or "desired_goal" in observation)
         self.agent.reset(goal=None if has_goal else info.get("goal"))
 
     def act(self, observation: Any) -> Any:
@@ -240,9 +234,7 @@ class ExpertEntrant(_Reference):
         make_expert = getattr(env.unwrapped, "make_expert", None)
         if make_expert is None:
             name = env.spec.id if env.spec else type(env.unwrapped).__name__
-            raise ValueError(
-                f"entrant 'expert': expected an environment with make_expert, which {name!r} lacks"
-            )
+            raise ValueError(f"entrant 'expert': expected an environment with make_expert, which {name!r} lacks")
         self._expert = make_expert(seed, goal="task")
 
     def act(self, observation: Any) -> Any:
@@ -279,9 +271,7 @@ def load_policy(path: str | Path) -> Any:
         return getattr(stable_baselines3, name).load(path, device="cpu", custom_objects=training_only)
     except Exception as error:  # unpickling and rebuilding a policy can fail in any way
         reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{path}: expected a loadable {name} policy, got {type(error).__name__}: {reason}"
-        ) from error
+        raise ValueError(f"{path}: expected a loadable {name} policy, got {type(error).__name__}: {reason}") from error
 
 
 def algorithm_of(path: str | Path) -> str:

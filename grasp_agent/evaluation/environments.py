@@ -71,8 +71,7 @@ def open_env(
             seen.append(str(env.observation_space))
         env.close()
     raise ValueError(
-        f"environment {env_id!r} with {dict(env_kwargs)}: expected {needs}, got only"
-        f" {'; '.join(seen) or 'refusals'}"
+        f"environment {env_id!r} with {dict(env_kwargs)}: expected {needs}, got only {'; '.join(seen) or 'refusals'}"
     )
 
 

@@ -59,15 +59,11 @@ def plot_success(results: Results, path: str | Path) -> Path:
     rates = [100 * entrant.success.value for entrant in summaries]
     below = [100 * (entrant.success.value - entrant.success.low) for entrant in summaries]
     above = [100 * (entrant.success.high - entrant.success.value) for entrant in summaries]
-    axes.barh(
-        [entrant.entrant for entrant in summaries], rates, xerr=[below, above], capsize=4, color="#8fb0d9"
-    )
+    axes.barh([entrant.entrant for entrant in summaries], rates, xerr=[below, above], capsize=4, color="#8fb0d9")
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("episodes solved [%], 95 % Wilson interval")
-    axes.set_title(
-        f"{results.settings['environment']}, {len(results.settings['seeds'])} episodes", fontsize=10
-    )
+    axes.set_title(f"{results.settings['environment']}, {len(results.settings['seeds'])} episodes", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     figure.savefig(temporary, dpi=150)
@@ -76,9 +72,7 @@ def plot_success(results: Results, path: str | Path) -> Path:
 
 
 def _percent(interval: Interval, signed: bool = False) -> str:
-    value, low, high = (
-        f"{100 * x:{'+' if signed else ''}.0f}" for x in (interval.value, interval.low, interval.high)
-    )
+    value, low, high = (f"{100 * x:{'+' if signed else ''}.0f}" for x in (interval.value, interval.low, interval.high))
     return f"{value}\n[{low}, {high}]"
 
 

@@ -129,9 +129,7 @@ def run_episode(
         latencies.append(1000 * (time.perf_counter() - started))
         observation, reward, terminated, truncated, info = env.step(action)
         if "is_success" not in info:
-            raise ValueError(
-                "environment: expected info['is_success'] after a step, got none; evaluate needs it"
-            )
+            raise ValueError("environment: expected info['is_success'] after a step, got none; evaluate needs it")
         step += 1
         total += float(reward)
         solved = bool(info["is_success"])

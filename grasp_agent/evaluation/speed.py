@@ -1,4 +1,5 @@
-"""Speed on this machine: environment steps beside gym-pusht, and decisions of the planners. Nothing here is a pass mark."""
+"""Speed on this machine: environment steps beside gym-pusht, and decisions of the planners. Nothing here is
+a pass mark."""
 
 from __future__ import annotations
 

@@ -9,43 +9,44 @@ from torch.nn import functional
 from grasp_agent.models.encoders import coordinate_grid
 
 
-class ConvDecoder(nn.Module):
+class FrameDecoder(nn.Module):
     """Latent vectors [B, in_features] -> images in 0..1, [B, size, size, 3].
 
-    A latent is turned into `sprites` soft blobs-with-features by a small MLP, broadcast with coordinates on a coarse grid
-    (Watters et al., 2019, arXiv 1901.07017) and upsampled by convolutions.
+    The latent places K frames of reference in the image, each with a centre c_k and a matrix A_k (rotation, scale,
+    shear); every pixel x then sees its coordinates in all of them, A_k (x - c_k), and a small network per pixel
+    paints what it sees there. Moving or turning a thing is moving or turning its frame, which makes rigid bodies
+    easy (capsule frames as in Hinton et al., 2011, with an implicit image as in Mescheder et al., arXiv 1812.03828).
     """
 
     coordinates: Tensor
 
-    def __init__(self, image_size: int, channels: int, hidden: int, in_features: int) -> None:
+    def __init__(self, image_size: int, channels: int, hidden: int, in_features: int, frames: int = 8) -> None:
         super().__init__()
-        c = channels
-        self.register_buffer("coordinates", coordinate_grid(image_size // 4), persistent=False)
-        self.embed = nn.Sequential(
-            nn.Linear(in_features, hidden),
+        width = 4 * channels
+        self.register_buffer("coordinates", coordinate_grid(image_size // 2).flatten(1), persistent=False)
+        self.frames = frames
+        self.place = nn.Linear(in_features, 6 * frames)
+        self.refine = nn.Sequential(nn.Linear(in_features, hidden), nn.SiLU(), nn.Linear(hidden, 6 * frames))
+        nn.init.zeros_(self.refine[2].weight)
+        nn.init.zeros_(self.refine[2].bias)
+        self.paint = nn.Sequential(
+            nn.Linear(6 * frames, width),
             nn.SiLU(),
-            nn.Linear(hidden, hidden),
+            nn.Linear(width, width),
             nn.SiLU(),
-            nn.Linear(hidden, 4 * c),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, 12),
         )
-        self.mix = nn.Sequential(
-            nn.Conv2d(4 * c + 2, 4 * c, 1),
-            nn.SiLU(),
-            nn.Conv2d(4 * c, 4 * c, 1),
-            nn.SiLU(),
-            nn.Conv2d(4 * c, 2 * c, 1),
-        )
-        self.middle = nn.Conv2d(2 * c, 2 * c, 3, padding=1)
-        self.fine = nn.Conv2d(2 * c, c, 3, padding=1)
-        self.rgb = nn.Conv2d(c, 12, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
-        size = self.coordinates.shape[-1]
-        x = self.embed(latents)[:, :, None, None].expand(-1, -1, size, size)
-        x = torch.cat([x, self.coordinates.expand(len(x), -1, -1, -1)], dim=1)
-        x = x.contiguous(memory_format=torch.channels_last)
-        x = functional.silu(self.middle(functional.silu(self.mix(x))))
-        x = functional.silu(self.fine(functional.interpolate(x, scale_factor=2.0, mode="bilinear")))
-        x = functional.pixel_shuffle(self.rgb(x), 2)
-        return x.sigmoid().permute(0, 2, 3, 1)
+        numbers = (self.place(latents) + self.refine(latents)).view(-1, self.frames, 6)
+        centres, matrices = numbers[..., 0:2, None], 4.0 * numbers[..., 2:6].unflatten(-1, (2, 2))
+        seen = matrices @ (self.coordinates - centres)  # [B, K, 2, pixels]
+        seen = torch.cat([seen, (torch.pi * seen).sin(), (torch.pi * seen).cos()], dim=2)
+        size = int(self.coordinates.shape[-1] ** 0.5)
+        painted = self.paint(seen.flatten(1, 2).transpose(1, 2)).transpose(1, 2)
+        image = functional.pixel_shuffle(painted.unflatten(2, (size, size)), 2)
+        image = image.permute(0, 2, 3, 1) + 0.5
+        # clamped as seen, not for the gradient: a sigmoid would hardly learn rare things on a white background
+        return image + (image.clamp(0.0, 1.0) - image).detach()

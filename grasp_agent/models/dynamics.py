@@ -36,11 +36,12 @@ class MLPDynamics(nn.Module):
 class PlanarPushDynamics(nn.Module):
     """One pusher and one pushed body in the plane, seen from the body.
 
-    The state is (pusher x, y; body x, y; rho cos, rho sin of the body's angle), all in one length unit; an action is 2-d and
-    moves the pusher along the world's axes. Everything that says where the pusher is and goes is turned into the body's frame,
-    where pushing looks the same wherever the body lies; where the body lies is given too, for the walls. The network predicts
-    the body's motion in its own frame and a correction to the pusher's, whose main part is a learned linear filter of its last
-    displacements and of the actions. The arithmetic is laid out for few tensor operations: a plan calls it step after step.
+    The state is (pusher x, y; body x, y; rho cos, rho sin of the body's angle), all in one length unit; an
+    action is 2-d and moves the pusher along the world's axes. Everything that says where the pusher is and goes
+    is turned into the body's frame, where pushing looks the same wherever the body lies; where the body lies is
+    given too, for the walls. The network predicts the body's motion in its own frame and a correction to the
+    pusher's, whose main part is a learned linear filter of its last displacements and of the actions. The
+    arithmetic is laid out for few tensor operations: a plan calls it step after step.
 
     Args:
         history: h, frames in the window.
@@ -53,9 +54,7 @@ class PlanarPushDynamics(nn.Module):
     turn_matrix: Tensor
     quarter_turn: Tensor
 
-    def __init__(
-        self, history: int, hidden: int, depth: int, radius: float, length: float, waves: int = 24
-    ) -> None:
+    def __init__(self, history: int, hidden: int, depth: int, radius: float, length: float, waves: int = 24) -> None:
         super().__init__()
         self.radius, self.length = radius, length
         vectors = 2 * history + 1

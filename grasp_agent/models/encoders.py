@@ -19,7 +19,8 @@ def coordinate_grid(size: int) -> Tensor:
 class SpatialSoftmax(nn.Module):
     """Expected image coordinates of each channel's softmax: keypoints (Levine et al., 2016, arXiv 1504.00702).
 
-    [B, K, size, size] -> [B, 2 K]. A learned temperature per channel lets a keypoint be as sharp as sub-pixel accuracy asks.
+    [B, K, size, size] -> [B, 2 K]. A learned temperature per channel lets a keypoint be as sharp as sub-pixel
+    accuracy asks.
     """
 
     grid: Tensor
@@ -40,15 +41,13 @@ class ConvEncoder(nn.Module):
 
     Input: uint8 or float frames [B, size, size, 3] in 0..255. Output: [B, out_features].
 
-    Coordinate channels (Liu et al., 2018, arXiv 1807.03247) and the spatial softmax make position easy to read out, which is
-    what planning needs: a plan is as exact as the encoder's idea of where things are.
+    Coordinate channels (Liu et al., 2018, arXiv 1807.03247) and the spatial softmax make position easy to read
+    out, which is what planning needs: a plan is as exact as the encoder's idea of where things are.
     """
 
     coordinates: Tensor
 
-    def __init__(
-        self, image_size: int, channels: int, keypoints: int, hidden: int, out_features: int
-    ) -> None:
+    def __init__(self, image_size: int, channels: int, keypoints: int, hidden: int, out_features: int) -> None:
         super().__init__()
         if image_size % 8:
             raise ValueError(f"image_size: expected a multiple of 8, got {image_size}; try 64 or 96")

@@ -86,14 +86,13 @@ def from_pretrained(folder: str | Path, device: str | torch.device | None = None
     try:
         model = LatentWorldModel(WorldModelConfig(**config["model"]))
     except (TypeError, KeyError) as error:
-        raise ValueError(
-            f"{folder / CONFIG_NAME}: expected the settings of a world model, got {error}"
-        ) from None
+        raise ValueError(f"{folder / CONFIG_NAME}: expected the settings of a world model, got {error}") from None
     try:
         weights = load_file(folder / WEIGHTS_NAME)
     except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"{folder / WEIGHTS_NAME}: expected a whole safetensors file, got a truncated or other file ({error}); try copying it again"
+            f"{folder / WEIGHTS_NAME}: expected a whole safetensors file, got a truncated or other file "
+            f"({error}); try copying it again"
         ) from None
     expected = model.state_dict()
     missing = sorted(expected.keys() - weights.keys())
@@ -101,7 +100,8 @@ def from_pretrained(folder: str | Path, device: str | torch.device | None = None
     misfit = sorted(k for k in expected.keys() & weights.keys() if expected[k].shape != weights[k].shape)
     if missing or unknown or misfit:
         raise ValueError(
-            f"{folder / WEIGHTS_NAME}: weights do not fit {CONFIG_NAME}: missing {missing[:3]}, unknown {unknown[:3]}, of another shape {misfit[:3]}"
+            f"{folder / WEIGHTS_NAME}: weights do not fit {CONFIG_NAME}: missing {missing[:3]}, unknown "
+            f"{unknown[:3]}, of another shape {misfit[:3]}"
         )
     model.load_state_dict(weights)
     return model.to(device or "cpu").eval()
@@ -123,7 +123,8 @@ def load_world_model(name_or_path: str | Path, device: str | torch.device | None
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).parent.is_dir():
         return from_pretrained(_download(name), device)
     raise ValueError(
-        f"unknown world model {name!r}: expected one of {pretrained_names()}, an existing folder, or a hub id 'owner/name'"
+        f"unknown world model {name!r}: expected one of {pretrained_names()}, an existing folder, or a "
+        f"hub id 'owner/name'"
     )
 
 
@@ -132,7 +133,8 @@ def _download(hub_id: str) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError:
         raise ImportError(
-            f"world model {hub_id!r} is not a folder here; to load it from the hub install the extra: pip install 'grasp-agent[hub]'"
+            f"world model {hub_id!r} is not a folder here; to load it from the hub install the extra: "
+            f"pip install 'grasp-agent[hub]'"
         ) from None
     try:
         return Path(snapshot_download(hub_id, allow_patterns=[CONFIG_NAME, WEIGHTS_NAME]))

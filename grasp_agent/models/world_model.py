@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from grasp_agent.models.decoder import ConvDecoder
+from grasp_agent.models.decoder import FrameDecoder
 from grasp_agent.models.dynamics import MLPDynamics, PlanarPushDynamics
 from grasp_agent.models.encoders import ConvEncoder
 from grasp_agent.types import Observation
@@ -23,8 +23,9 @@ class WorldModelConfig:
 
     Attributes:
         image_size: height and width of the frames it reads, a multiple of 8.
-        layout: what a latent is. "free": `state_size` numbers without prescribed meaning. "planar_push": (pusher x, y; body x, y;
-            rho cos, rho sin of the body's angle), for a pusher and a body in the plane.
+        layout: what a latent is. "free": `state_size` numbers without prescribed meaning. "planar_push":
+            (pusher x, y; body x, y; rho cos, rho sin of the body's angle), for a pusher and a body in the
+            plane.
         state_size: numbers in a latent; 6 with layout "planar_push".
         history: h, frames the dynamics reads.
         action_dim: numbers in one environment action.
@@ -129,9 +130,9 @@ class LatentWorldModel(nn.Module):
                 config.dynamics_hidden,
                 config.dynamics_depth,
             )
-        self.decoder: ConvDecoder | None = None
+        self.decoder: FrameDecoder | None = None
         if config.decoder_channels:
-            self.decoder = ConvDecoder(
+            self.decoder = FrameDecoder(
                 config.image_size, config.decoder_channels, config.encoder_hidden, config.state_size
             )
 

@@ -64,6 +64,11 @@ Tree = TypeVar("Tree")
 class Planner(Protocol[State]):
     """A planning algorithm; its fields are its hyperparameters."""
 
+    @property
+    def decision_iterations(self) -> int:
+        """Iterations an agent spends on a decision when it is given no budget."""
+        ...
+
     name: ClassVar[str]
     """What users call it."""
 
@@ -129,9 +134,7 @@ def solve(planner: Planner[State], problem: Problem, state: State, budget: Budge
                 reference = torch.where(progress, cost, reference)
                 stale = torch.where(progress, 0, stale + 1)
                 going = stale < budget.patience
-                if not bool(
-                    going.all()
-                ):  # the rest leave the batch: neighbours must not prolong their planning
+                if not bool(going.all()):  # the rest leave the batch: neighbours must not prolong their planning
                     full = replace_rows(full, rows, planner.evaluate(problem, state))
                     converged[rows[~going]] = True
                     rows, reference, stale = rows[going], reference[going], stale[going]
@@ -258,8 +261,7 @@ def map_rows(fn: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:
     if not is_dataclass(tree) or isinstance(tree, type):
         raise TypeError(f"planner state: expected tensors and dataclasses of them, got {type(tree).__name__}")
     parts: dict[str, Any] = {
-        f.name: map_rows(fn, getattr(tree, f.name), *(getattr(other, f.name) for other in others))
-        for f in fields(tree)
+        f.name: map_rows(fn, getattr(tree, f.name), *(getattr(other, f.name) for other in others)) for f in fields(tree)
     }
     return type(tree)(**parts)
 

@@ -81,9 +81,7 @@ class GradientDescent:
     def init(self, problem: Problem, keys: Tensor) -> GradientState:
         keys = keys.to(problem.goal.device)
         u = initial_actions(problem, split(keys, 0), self.restarts, self.init_scale, self.correlation)
-        return GradientState(
-            split(keys, 1), u, no_moments(self.optimizer, u), unscored(problem, zero_plan(problem))
-        )
+        return GradientState(split(keys, 1), u, no_moments(self.optimizer, u), unscored(problem, zero_plan(problem)))
 
     def step(self, problem: Problem, state: GradientState) -> GradientState:
         gradient, cost, states = rollout_gradient(problem, state.actions)

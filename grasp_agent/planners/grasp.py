@@ -138,7 +138,7 @@ class GRASP:
     action_rate: float = 0.02
     state_rate: float = 0.05
     optimizer: Optimizer = "adam"
-    goal_weight: float = 1.0
+    goal_weight: float = 0.1
     anneal_goal: bool = False
     noise: float = 0.02
     anneal: int | None = 50
@@ -153,8 +153,8 @@ class GRASP:
     correlation: float = 0.9
     refresh: int = 4
     sync: Literal["gradient", "cem"] = "gradient"
-    sync_every: int | None = 20
-    sync_steps: int = 5
+    sync_every: int | None = 4
+    sync_steps: int = 6
     sync_rate: float = 0.1
     sync_samples: int = 64
     sync_elites: int = 8
@@ -184,6 +184,7 @@ class GRASP:
         every 100 iterations. Rates of plain descent depend on the latent; these suit numbers of order one."""
         return cls(
             restarts=1,
+            goal_weight=1.0,
             action_rate=0.05,
             state_rate=0.1,
             optimizer="sgd",

@@ -34,9 +34,7 @@ def smooth_noise(problem: Problem, keys: Tensor, count: int, correlation: float)
     return (memory @ white).view(-1, count, problem.horizon, k * dim)
 
 
-def initial_actions(
-    problem: Problem, keys: Tensor, restarts: int, scale: float, correlation: float
-) -> Tensor:
+def initial_actions(problem: Problem, keys: Tensor, restarts: int, scale: float, correlation: float) -> Tensor:
     """Normalised plans [B, restarts, T, A]: zero actions, then smooth random ones of deviation `scale`."""
     start = zero_plan(problem).unsqueeze(1)
     if restarts == 1:
@@ -49,9 +47,7 @@ def shift_actions(problem: Problem, u: Tensor, n: int) -> Tensor:
     """Drop the first `n` environment steps of plans u [B, R, T, A] and fill the end with zero actions."""
     k, dim = problem.model.action_block, problem.model.action_dim
     if u.shape[2] != problem.horizon:
-        raise ValueError(
-            f"shift: expected the horizon the state was made for, {u.shape[2]}, got {problem.horizon}"
-        )
+        raise ValueError(f"shift: expected the horizon the state was made for, {u.shape[2]}, got {problem.horizon}")
     if n < 0:
         raise ValueError(f"shift: expected 0 or more environment steps, got {n}")
     tail = zero_plan(problem).unsqueeze(1).expand_as(u)

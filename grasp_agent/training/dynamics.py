@@ -2,9 +2,9 @@
 
     loss = mean over t = 1..K and batch of  huber(s_hat_t - s_t),   s_hat_t = F(s_hat_{t-h..t-1}, a_{t-h..t-1})
 
-The targets are encodings of real frames by the encoder of stage 1, which is fixed (a joint-embedding prediction loss that cannot
-collapse). The number of steps K grows in the course of training. Huber: contacts that are missed or invented are outliers of
-many times the typical error, and squared they would be all that is learnt.
+The targets are encodings of real frames by the encoder of stage 1, which is fixed (a joint-embedding prediction
+loss that cannot collapse). The number of steps K grows in the course of training. Huber: contacts that are
+missed or invented are outliers of many times the typical error, and squared they would be all that is learnt.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class DynamicsTask:
         self.model = model
         self.module = model.dynamics
         self.latents = torch.from_numpy(latents)
-        self.blocks = _blocks(data, model.action_block)
+        self.actions = torch.from_numpy(data.actions)
         self.episode_start = torch.from_numpy(np.repeat(data.starts, data.lengths))
         self.presents = data.windows(episodes, unroll * model.action_block + 1)
         self.batch = batch
@@ -64,14 +64,17 @@ class DynamicsTask:
     def window(self, present: Tensor, unroll: int) -> tuple[Tensor, Tensor]:
         """Windows around the present frames [B]: states [B, h + K, D], actions [B, h + K - 1, A].
 
-        Before an episode's first frame the history repeats that frame with zero actions, as the agent's does.
+        Before an episode's first frame the history repeats that frame with zero actions, as the agent's does; a block
+        that begins before it and ends after holds both zeros and actions.
         """
         k = self.model.action_block
         offsets = torch.arange(1 - self.model.history, unroll + 1) * k
         wanted = present[:, None] + offsets
         first = self.episode_start[present][:, None]
-        actions = self.blocks[wanted[:, :-1].clamp_min(0)] * (wanted[:, :-1] >= first)[..., None]
-        return self.latents[wanted.maximum(first)], actions
+        of_blocks = wanted[:, :-1, None] + torch.arange(k)  # [B, h + K - 1, k]
+        begun = of_blocks >= first[..., None]
+        actions = self.actions[of_blocks.clamp_min(0)] * begun[..., None]
+        return self.latents[wanted.maximum(first)], actions.flatten(2)
 
     def losses(self, batch: Batch, progress: float) -> Losses:
         states, actions = batch
@@ -88,9 +91,3 @@ def unrolled(model: LatentWorldModel, states: Tensor, actions: Tensor, steps: in
     for t in range(steps):
         path.append(model.predict(torch.stack(path[-h:], 1), actions[:, t : t + h]))
     return torch.stack(path[h:], 1)
-
-
-def _blocks(data: EpisodeDataset, k: int) -> Tensor:
-    """The k actions from each frame on, [F, k * action_dim]; past the end of the data they repeat the last."""
-    index = np.minimum(np.arange(len(data))[:, None] + np.arange(k), len(data) - 1)
-    return torch.from_numpy(data.actions[index].reshape(len(data), -1))

@@ -1,6 +1,7 @@
 """One resumable optimisation loop for all stages of training.
 
-The batch of a step depends on (seed, step) only, so a run that was killed and resumed sees the batches it would have seen.
+The batch of a step depends on (seed, step) only, so a run that was killed and resumed sees the batches it would
+have seen, and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,8 @@ from torch import Tensor, nn
 Batch = tuple[Tensor, ...]
 Losses = dict[str, Tensor]
 """Named loss terms; "loss" is the one that is minimised."""
+
+LOG_NAME = "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,12 @@ def run_stage(
         losses: (batch, progress 0..1) -> loss terms.
         folder: where `<name>.pt` (training state) and `log.jsonl` are written.
         seed: of the batches.
-        on_log: called with (stage name, step, steps, averaged terms) every `log_every` steps.
+        on_log: called with (stage name, step, steps, averaged terms) every `log_every` steps and after the last.
         half_precision: bfloat16 autocast (worth it on a GPU).
+
+    Raises:
+        ValueError: the loss is not finite (the last checkpoint is from before), or the checkpoint in `folder` cannot
+            be continued.
     """
     device = next(module.parameters()).device
     optimiser = torch.optim.AdamW(
@@ -86,12 +94,14 @@ def run_stage(
     step = _resume(path, module, optimiser, device, stage)
     if step >= stage.steps:
         return
+    _forget_log(folder, stage.name, step)
 
     def batch_of(number: int) -> Batch:
         return draw(np.random.default_rng([seed, number]))
 
     module.train()
     sums: dict[str, float] = {}
+    summed = 0
     saved = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
         upcoming = pool.submit(batch_of, step)
@@ -103,21 +113,22 @@ def run_stage(
                 group["lr"] = stage.learning_rate * _schedule(step, stage.steps)
             with torch.autocast(device.type, torch.bfloat16, enabled=half_precision):
                 terms = losses(batch, step / stage.steps)
+            values = {name: float(value.detach()) for name, value in terms.items()}
+            if not math.isfinite(values["loss"]):
+                raise ValueError(
+                    f"training stage {stage.name!r}: the loss is {values['loss']} at step {step + 1}; "
+                    "try a lower learning rate, and check the data for NaN"
+                )
             optimiser.zero_grad(set_to_none=True)
             terms["loss"].backward()
             nn.utils.clip_grad_norm_(module.parameters(), stage.clip)
             optimiser.step()
             step += 1
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
-            if step % stage.log_every == 0:
-                means = {name: value / stage.log_every for name, value in sums.items()}
-                sums = {}
-                if not math.isfinite(means["loss"]):
-                    raise ValueError(
-                        f"training stage {stage.name!r}: the loss is {means['loss']} at step {step}; "
-                        "try a lower learning rate, and check the data for NaN"
-                    )
+            sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
+            summed += 1
+            if step % stage.log_every == 0 or step == stage.steps:
+                means = {name: value / summed for name, value in sums.items()}
+                sums, summed = {}, 0
                 append_log(folder, {"stage": stage.name, "step": step, **means})
                 if on_log:
                     on_log(stage.name, step, stage.steps, means)
@@ -129,8 +140,28 @@ def run_stage(
 
 def append_log(folder: Path, row: dict[str, Any]) -> None:
     """Add one line to log.jsonl."""
-    with open(folder / "log.jsonl", "a") as file:
+    with open(folder / LOG_NAME, "a") as file:
         file.write(json.dumps(row) + "\n")
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of log.jsonl; a line that a kill cut off is left out."""
+    path = folder / LOG_NAME
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def _forget_log(folder: Path, stage: str, step: int) -> None:
+    """Drop the stage's lines after its checkpoint, which it is about to write again."""
+    rows = [row for row in read_log(folder) if row["stage"] != stage or row["step"] <= step]
+    temporary = folder / f".{LOG_NAME}"
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    os.replace(temporary, folder / LOG_NAME)
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -152,22 +183,19 @@ def _save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, step:
     os.replace(temporary, path)
 
 
-def _resume(
-    path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device, stage: Stage
-) -> int:
+def _resume(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device, stage: Stage) -> int:
+    """Load the checkpoint if there is one, and return the steps already made."""
     if not path.is_file():
         return 0
+    advice = "choose a new output folder"
     try:
         state = torch.load(path, map_location=device, weights_only=True)
         module.load_state_dict(state["module"])
         optimiser.load_state_dict(state["optimiser"])
-    except (RuntimeError, KeyError, ValueError, EOFError) as error:
-        first = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path}: does not fit this training ({first}); choose a new output folder"
-        ) from None
-    if state["steps"] != stage.steps:
-        raise ValueError(
-            f"{path}: was begun with {state['steps']} steps, now {stage.steps} are asked for; choose a new output folder"
-        )
-    return int(state["step"])
+        step, steps = int(state["step"]), int(state["steps"])
+    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: cannot be continued, damaged or not of this training ({first}); {advice}") from None
+    if steps != stage.steps:
+        raise ValueError(f"{path}: was begun with {steps} steps, now {stage.steps} are asked for; {advice}")
+    return step

@@ -1,8 +1,9 @@
 """What training knows of planar pushing: poses as latents, the arena's symmetries, errors in pixels and degrees.
 
-A simulator state is (pusher x, y; body x, y; angle; ...) in pixels and radians. As a latent of layout "planar_push" it is measured
-from the arena's centre in units of `UNIT` = 20 px, and the angle is a vector of length `RADIUS`: one radian of turn weighs as much
-as 57.3 px, so that the two tolerances of the goal-reaching task, 20 px and pi / 9, are both a latent distance of 1.
+A simulator state is (pusher x, y; body x, y; angle; ...) in pixels and radians. As a latent of layout
+"planar_push" it is measured from the arena's centre in units of `UNIT` = 20 px, and the angle is a vector of
+length `RADIUS`: one radian of turn weighs as much as 57.3 px, so that the two tolerances of the goal-reaching
+task, 20 px and pi / 9, are both a latent distance of 1.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ def latents_of_states(states: NDArray[np.float64]) -> NDArray[np.float32]:
     """Simulator states [..., 5 or more] -> latents [..., 6]."""
     position = (states[..., 0:4] - CENTRE) / UNIT
     angle = states[..., 4:5]
-    return np.concatenate([position, RADIUS * np.cos(angle), RADIUS * np.sin(angle)], axis=-1).astype(
-        np.float32
-    )
+    return np.concatenate([position, RADIUS * np.cos(angle), RADIUS * np.sin(angle)], axis=-1).astype(np.float32)
 
 
 def random_symmetry(states: Tensor, actions: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -40,9 +39,7 @@ def random_symmetry(states: Tensor, actions: Tensor, generator: np.random.Genera
     turn = torch.as_tensor(generator.integers(0, 4, rows)) * (torch.pi / 2)
     mirror = torch.as_tensor(generator.integers(0, 2, rows)).float() * 2.0 - 1.0
     cos, sin = turn.cos(), turn.sin()
-    rotate = torch.stack(
-        [torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2
-    )  # [B, 2, 2], column vectors
+    rotate = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # [B, 2, 2], column vectors
     flip = torch.stack([mirror, torch.ones_like(mirror)], -1)[:, None, :]  # x changes sign
     flip_heading = torch.stack([torch.ones_like(mirror), mirror], -1)[:, None, :]  # the angle changes sign
 

@@ -18,14 +18,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.io import save_pretrained
 from grasp_agent.models.world_model import PUSH_STATE_SIZE, LatentWorldModel, WorldModelConfig
 from grasp_agent.training.dynamics import DynamicsTask
-from grasp_agent.training.loop import Stage, run_stage
+from grasp_agent.training.loop import Stage, read_log, run_stage
 from grasp_agent.training.planar_push import RADIUS, latents_of_states
-from grasp_agent.training.report import latent_errors, prediction_errors, save_curves, save_rollout_picture
+from grasp_agent.training.report import HORIZONS, latent_errors, prediction_errors, save_curves, save_rollout_picture
 from grasp_agent.training.representation import RepresentationTask, encode_dataset
 
 OnLog = Callable[[str, int, int, dict[str, float]], None]
@@ -40,7 +41,8 @@ class Recipe:
         encoder: schedule of stage 1.
         dynamics: schedule of stage 2.
         unroll: model steps the dynamics is rolled out in training.
-        supervision_weight: of the pose in stage 1; used with layout "planar_push", which needs simulator states in the data.
+        supervision_weight: of the pose in stage 1; used with layout "planar_push", which needs simulator states
+            in the data.
         held_out: share of the episodes kept for validation.
         seed: of initialisation and batches.
     """
@@ -52,6 +54,14 @@ class Recipe:
     supervision_weight: float = 5.0
     held_out: float = 0.05
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.unroll < 1:
+            raise ValueError(f"unroll: expected at least 1 model step, got {self.unroll}")
+        if self.supervision_weight < 0:
+            raise ValueError(f"supervision_weight: expected 0 or more, got {self.supervision_weight}")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out: expected a share between 0 and 1, got {self.held_out}; try 0.05")
 
 
 def pusht_recipe() -> Recipe:
@@ -91,7 +101,7 @@ def train(
         out: output folder.
         device: where to compute; bfloat16 is used on CUDA.
         on_log: progress of a stage.
-        on_message: one line of text when a stage begins or ends.
+        on_message: one line of text when a stage begins.
 
     Returns:
         The metrics, also written to metrics.json.
@@ -102,7 +112,8 @@ def train(
     out = Path(out)
     say = on_message or (lambda text: None)
     config = recipe.model
-    _check(data, config)
+    training, held_out = data.split(recipe.held_out)
+    _check(data, recipe, training, held_out)
     out.mkdir(parents=True, exist_ok=True)
     _claim(out, recipe, data)
 
@@ -110,7 +121,6 @@ def train(
         torch.manual_seed(recipe.seed)
         model = LatentWorldModel(config).to(device)
     half = model.device.type == "cuda"
-    training, held_out = data.split(recipe.held_out)
     planar = config.layout == "planar_push"
     targets = latents_of_states(data.states) if planar and data.states is not None else None
 
@@ -128,14 +138,11 @@ def train(
         os.replace(temporary, cache)
     latents = np.load(cache)
 
-    second = DynamicsTask(
-        model, data, latents, training, recipe.dynamics.batch, recipe.unroll, symmetry=planar
-    )
+    second = DynamicsTask(model, data, latents, training, recipe.dynamics.batch, recipe.unroll, symmetry=planar)
     say(f"stage 2 of 2, dynamics: {recipe.dynamics.steps} steps of {recipe.dynamics.batch} windows")
     run_stage(recipe.dynamics, second.module, second.draw, second.losses, out, recipe.seed + 1, on_log, half)
 
-    shortest = int(data.lengths[held_out].max())
-    longest = min(50 // config.action_block, (shortest - 1) // config.action_block)
+    longest = min(HORIZONS[-1], int(data.lengths[held_out].max()) - 1) // config.action_block
     validation = DynamicsTask(model, data, latents, held_out, recipe.dynamics.batch, longest, symmetry=False)
     metrics: dict[str, Any] = {
         "frames": len(data),
@@ -146,47 +153,54 @@ def train(
         metrics["errors_by_step"] = prediction_errors(model, validation, data.states)
     else:
         metrics["relative_latent_error_by_step"] = latent_errors(model, validation)
-    save_pretrained(
-        model, out / "model", {"recipe": _plain(recipe), "metrics": metrics, "data": data.meta["settings"]}
-    )
+    save_pretrained(model, out / "model", {"recipe": _plain(recipe), "metrics": metrics, "data": data.meta["settings"]})
     _write_json(out / "metrics.json", metrics)
     if model.decoder is not None:
         save_rollout_picture(model, data, validation, out / "rollouts.png")
-    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    if rows:
-        save_curves(rows, out / "curves.png")
-    say(f"done: {out / 'model'}")
+    save_curves(read_log(out), out / "curves.png")
     return metrics
 
 
-def _check(data: EpisodeDataset, config: WorldModelConfig) -> None:
+def _check(data: EpisodeDataset, recipe: Recipe, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> None:
+    """Say now what would otherwise fail after hours."""
+    config = recipe.model
+    planar = config.layout == "planar_push"
     if data.image_size != config.image_size:
         raise ValueError(
             f"{data.folder}: expected frames of {config.image_size} px, got {data.image_size}; "
             f"collect with --resolution {config.image_size}"
         )
     if data.actions.shape[1] != config.action_dim:
-        raise ValueError(
-            f"{data.folder}: expected actions of {config.action_dim} numbers, got {data.actions.shape[1]}"
-        )
-    if config.layout == "planar_push" and (data.states is None or data.states.shape[1] < 5):
+        raise ValueError(f"{data.folder}: expected actions of {config.action_dim} numbers, got {data.actions.shape[1]}")
+    if planar and (data.states is None or data.states.shape[1] < 5):
         raise ValueError(
             f"{data.folder}: layout 'planar_push' is trained with simulator states (x, y, x, y, angle), which are "
             "missing; try the recipe 'generic'"
         )
+    for name, values in (("actions", data.actions), ("states", data.states if planar else None)):
+        bad = 0 if values is None else int((~np.isfinite(values)).any(axis=1).sum())
+        if bad:
+            raise ValueError(
+                f"{data.folder}: expected finite {name}, got NaN or infinity in {bad} of {len(data)} frames; "
+                "collect them again"
+            )
+    data.windows(training, recipe.unroll * config.action_block + 1)
+    data.windows(held_out, config.action_block + 1)
 
 
 def _claim(out: Path, recipe: Recipe, data: EpisodeDataset) -> None:
     """Refuse to mix two trainings in one folder."""
     claim = {"recipe": _plain(recipe), "data": data.meta["settings"], "frames": len(data)}
     path = out / "training.json"
+    advice = "choose a new output folder"
     if path.is_file():
-        there = json.loads(path.read_text())
+        try:
+            there = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError):
+            raise ValueError(f"{path}: expected the settings of a training, got something else; {advice}") from None
         if there != claim:
             parts = sorted(k for k in claim if there.get(k) != claim[k])
-            raise ValueError(
-                f"{out}: holds a training with another {' and '.join(parts)}; choose a new output folder"
-            )
+            raise ValueError(f"{out}: holds a training with another {' and '.join(parts)}; {advice}")
         return
     _write_json(path, claim)
 

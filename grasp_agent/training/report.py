@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.table import Table
 from torch import Tensor
 
 from grasp_agent.data.dataset import EpisodeDataset
@@ -17,6 +18,7 @@ from grasp_agent.training.dynamics import DynamicsTask, unrolled
 from grasp_agent.training.planar_push import latents_of_states, pose_errors
 
 HORIZONS = (1, 5, 10, 25, 50)
+"""How many environment steps ahead errors are reported, if the episodes are long enough."""
 
 
 @torch.inference_mode()
@@ -40,9 +42,7 @@ def prediction_errors(
         {step: {"pusher_px" | "body_px" | "body_deg": {"median", "mean"}}}; steps in environment steps.
     """
     generator = np.random.default_rng(seed)
-    present = torch.from_numpy(
-        generator.choice(task.presents, min(windows, len(task.presents)), replace=False)
-    )
+    present = torch.from_numpy(generator.choice(task.presents, min(windows, len(task.presents)), replace=False))
     latents, actions = task.window(present, task.unroll)
     device = model.device
     predicted = unrolled(model, latents.to(device), actions.to(device), task.unroll).cpu()
@@ -58,20 +58,15 @@ def prediction_errors(
 
 def _summary(errors: dict[str, Tensor]) -> dict[str, dict[str, float]]:
     return {
-        name: {"median": round(float(e.median()), 3), "mean": round(float(e.mean()), 3)}
-        for name, e in errors.items()
+        name: {"median": round(float(e.median()), 3), "mean": round(float(e.mean()), 3)} for name, e in errors.items()
     }
 
 
 @torch.inference_mode()
-def latent_errors(
-    model: LatentWorldModel, task: DynamicsTask, windows: int = 2000, seed: int = 0
-) -> dict[str, float]:
+def latent_errors(model: LatentWorldModel, task: DynamicsTask, windows: int = 2000, seed: int = 0) -> dict[str, float]:
     """Root mean squared latent error by step, relative to the latents' spread, for models without a known layout."""
     generator = np.random.default_rng(seed)
-    present = torch.from_numpy(
-        generator.choice(task.presents, min(windows, len(task.presents)), replace=False)
-    )
+    present = torch.from_numpy(generator.choice(task.presents, min(windows, len(task.presents)), replace=False))
     latents, actions = task.window(present, task.unroll)
     predicted = unrolled(model, latents.to(model.device), actions.to(model.device), task.unroll).cpu()
     wanted = latents[:, model.history :]
@@ -93,6 +88,7 @@ def save_rollout_picture(
     from PIL import Image, ImageDraw
 
     generator = np.random.default_rng(seed)
+    rows = min(rows, len(task.presents))
     present = torch.from_numpy(generator.choice(task.presents, rows, replace=False))
     latents, actions = task.window(present, task.unroll)
     rollout = unrolled(model, latents.to(model.device), actions.to(model.device), task.unroll)
@@ -105,9 +101,7 @@ def save_rollout_picture(
         step = t * model.action_block
         draw.text((c * (size + 4) + 2, 1), f"step {step}", fill="black")
         real = data.frames((present + step).numpy())
-        decoded = (
-            (model.decode(path_states[:, t]).float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-        )
+        decoded = (model.decode(path_states[:, t]).float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
         for r in range(rows):
             top = label + r * (2 * size + 8)
             sheet.paste(Image.fromarray(real[r]), (c * (size + 4), top))
@@ -118,23 +112,36 @@ def save_rollout_picture(
     os.replace(temporary, path)
 
 
+def metrics_table(metrics: dict[str, Any]) -> Table:
+    """Prediction errors on held-out episodes by how far ahead, as `train` returns them."""
+    table = Table(title=f"prediction errors on {metrics['held_out_episodes']} held-out episodes: median (mean)")
+    table.add_column("environment steps ahead", justify="right")
+    if "errors_by_step" in metrics:
+        for name in ("pusher px", "body px", "body degrees"):
+            table.add_column(name, justify="right")
+        for step, errors in metrics["errors_by_step"].items():
+            table.add_row(step, *(f"{e['median']:.1f} ({e['mean']:.1f})" for e in errors.values()))
+    else:
+        table.title = f"prediction errors on {metrics['held_out_episodes']} held-out episodes"
+        table.add_column("latent error / spread", justify="right")
+        for step, error in metrics["relative_latent_error_by_step"].items():
+            table.add_row(step, f"{error:.3f}")
+    return table
+
+
 def save_curves(rows: list[dict[str, Any]], path: Path) -> None:
     """Plot every loss term of the log against its stage's steps."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     stages = list(dict.fromkeys(row["stage"] for row in rows))
-    figure, axes = pyplot.subplots(1, len(stages), figsize=(6 * len(stages), 4), squeeze=False)
+    figure = Figure(figsize=(6 * len(stages), 4), layout="constrained")
+    axes = figure.subplots(1, len(stages), squeeze=False)
     for axis, stage in zip(axes[0], stages, strict=True):
         of_stage = [row for row in rows if row["stage"] == stage]
-        for term in of_stage[0].keys() - {"stage", "step"}:
-            axis.plot([row["step"] for row in of_stage], [row.get(term) for row in of_stage], label=term)
+        for term in sorted(of_stage[0].keys() - {"stage", "step"}):
+            axis.plot([row["step"] for row in of_stage], [row.get(term) for row in of_stage], ".-", label=term)
         axis.set(title=stage, xlabel="step", yscale="log")
         axis.legend()
-    figure.tight_layout()
     temporary = path.with_name(f".{path.name}")
     figure.savefig(temporary, format="png", dpi=100)
-    pyplot.close(figure)
     os.replace(temporary, path)

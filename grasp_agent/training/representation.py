@@ -2,10 +2,11 @@
 
     loss = reconstruction + supervision
 
-Reconstruction: mean squared error of the decoded image, each pixel weighted by how much it differs from the mean image of the batch,
-since most of a frame is background (self-supervised). Supervision (optional, named in the model card): squared error between latent
-and the simulator's pose, which fixes what each number of the latent means. The decoder also learns from the pose
-itself, so that it can draw states that are predicted rather than encoded.
+Reconstruction: mean squared error of the decoded image, each pixel weighted by how much it differs from the
+mean image of the batch, since most of a frame is background (self-supervised). Supervision (optional, named in
+the model card): squared error between latent and the simulator's pose, which fixes what each number of the
+latent means. The decoder also learns from the pose itself, so that it can draw states that are predicted rather
+than encoded.
 """
 
 from __future__ import annotations
@@ -45,9 +46,7 @@ class RepresentationTask:
         reconstructed: float = 0.25,
     ) -> None:
         if targets is None and model.decoder is None:
-            raise ValueError(
-                "training the encoder: expected simulator states in the data or a decoder, got neither"
-            )
+            raise ValueError("training the encoder: expected simulator states in the data or a decoder, got neither")
         self.model = model
         self.data = data
         self.frames = frames

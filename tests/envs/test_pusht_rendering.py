@@ -104,9 +104,7 @@ def test_pictures_are_new_arrays_and_repeatable():
     first = renderer.draw((100.0, 100.0), (256.0, 256.0, 0.4), (300.0, 300.0, 0.0))
     kept = first.copy()
     first[:] = 0
-    np.testing.assert_array_equal(
-        renderer.draw((100.0, 100.0), (256.0, 256.0, 0.4), (300.0, 300.0, 0.0)), kept
-    )
+    np.testing.assert_array_equal(renderer.draw((100.0, 100.0), (256.0, 256.0, 0.4), (300.0, 300.0, 0.0)), kept)
 
 
 def test_shapes_off_the_picture_are_left_out():

@@ -133,9 +133,7 @@ def test_coverage_of_known_overlaps():
     # Shifted by d along its stem the T loses 120 px times d: its whole width, once.
     for shift in (2.0, 11.0):
         expected = (6300.0 - 120.0 * shift) / 6300.0
-        assert coverage((200.0, 200.0 + shift, 0.0), (200.0, 200.0, 0.0)) == pytest.approx(
-            expected, abs=1e-12
-        )
+        assert coverage((200.0, 200.0 + shift, 0.0), (200.0, 200.0, 0.0)) == pytest.approx(expected, abs=1e-12)
     # Upside down about the bar's middle line, only the bars coincide.
     assert coverage((200.0, 230.0, math.pi), (200.0, 200.0, 0.0)) == pytest.approx(3600 / 6300, abs=1e-12)
 

@@ -86,9 +86,7 @@ def test_a_policy_trained_with_her_loads_without_its_environment(tmp_path: Path)
         def __init__(self) -> None:
             super().__init__()
             place = self.observation_space["observation"]
-            self.observation_space = spaces.Dict(
-                {"observation": place, "achieved_goal": place, "desired_goal": place}
-            )
+            self.observation_space = spaces.Dict({"observation": place, "achieved_goal": place, "desired_goal": place})
 
         def _observe(self) -> Any:
             return {**super()._observe(), "achieved_goal": self.point.copy()}
@@ -96,9 +94,7 @@ def test_a_policy_trained_with_her_loads_without_its_environment(tmp_path: Path)
         def compute_reward(self, achieved: Any, desired: Any, info: Any) -> Any:
             return -np.linalg.norm(np.asarray(achieved) - desired, axis=-1)
 
-    model = sb3.SAC(
-        "MultiInputPolicy", Goals(), replay_buffer_class=sb3.HerReplayBuffer, **tiny(), buffer_size=100
-    )
+    model = sb3.SAC("MultiInputPolicy", Goals(), replay_buffer_class=sb3.HerReplayBuffer, **tiny(), buffer_size=100)
     model.save(tmp_path / "her.zip")
     observation = model.observation_space.sample()
     loaded = load_policy(tmp_path / "her.zip")
@@ -108,9 +104,7 @@ def test_a_policy_trained_with_her_loads_without_its_environment(tmp_path: Path)
 
 
 def test_a_policy_loads_although_its_learning_rate_function_cannot_be_read(tmp_path: Path) -> None:
-    sb3.PPO("MultiInputPolicy", DotEnv(), learning_rate=lambda left: 1e-3 * left, **tiny()).save(
-        tmp_path / "a.zip"
-    )
+    sb3.PPO("MultiInputPolicy", DotEnv(), learning_rate=lambda left: 1e-3 * left, **tiny()).save(tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "a.zip") as old, zipfile.ZipFile(tmp_path / "b.zip", "w") as new:
         for name in old.namelist():
             content = old.read(name)
@@ -208,9 +202,7 @@ def broken_zip(path: Path, content: dict[str, str]) -> Path:
 def test_files_that_hold_no_policy_are_named_in_one_sentence(tmp_path: Path) -> None:
     sb3.PPO("MultiInputPolicy", DotEnv(), n_steps=8, batch_size=8).save(tmp_path / "whole.zip")
     (tmp_path / "cut.zip").write_bytes((tmp_path / "whole.zip").read_bytes()[:3000])
-    foreign = {
-        "data": json.dumps({"policy_class": {"__module__": "sb3_contrib.tqc.policies"}, "target_entropy": 1})
-    }
+    foreign = {"data": json.dumps({"policy_class": {"__module__": "sb3_contrib.tqc.policies"}, "target_entropy": 1})}
     unknown = {"data": json.dumps({"policy_class": {"__module__": "my.policies"}})}
     cases = [
         (tmp_path / "missing.zip", "no such file"),
@@ -257,9 +249,7 @@ def test_expert_and_zero_say_which_environments_they_need() -> None:
 
 def test_descriptions_tell_agents_apart_and_are_the_same_for_the_same_agent() -> None:
     def describe(**options: Any) -> str:
-        agent = MPCAgent(
-            options.pop("model", DotModel()), SQUARE, options.pop("planner", GradientDescent()), **options
-        )
+        agent = MPCAgent(options.pop("model", DotModel()), SQUARE, options.pop("planner", GradientDescent()), **options)
         return json.dumps(AgentEntrant(agent).describe())
 
     changed = DotModel()

@@ -31,9 +31,7 @@ SEEDS = [3, 4, 5]
 
 
 def make_agent() -> MPCAgent:
-    return MPCAgent(
-        DotModel(), SQUARE, GradientDescent(restarts=2, refresh=1), horizon=4, budget=Budget(iterations=8)
-    )
+    return MPCAgent(DotModel(), SQUARE, GradientDescent(restarts=2, refresh=1), horizon=4, budget=Budget(iterations=8))
 
 
 def deterministic(results: Results) -> list[tuple[Any, ...]]:
@@ -97,9 +95,7 @@ def test_everyone_plays_the_same_episodes_on_its_own_observation() -> None:
     policy = sb3.PPO("MultiInputPolicy", DotEnv(), n_steps=8, batch_size=8, seed=0)
     entrants = {"gd": make_agent(), "ppo": policy, "random": "random", "zero": "zero", "expert": "expert"}
     results = evaluate(entrants, ENV_ID, SEEDS, progress=False)
-    assert [(row.episode, row.entrant) for row in results.rows] == [
-        (e, n) for e in range(3) for n in entrants
-    ]
+    assert [(row.episode, row.entrant) for row in results.rows] == [(e, n) for e in range(3) for n in entrants]
     rates = {summary.entrant: summary.success.value for summary in results.summary()}
     assert rates["gd"] == rates["expert"] == 1.0
     assert rates["zero"] == 0.0
@@ -110,9 +106,7 @@ def test_everyone_plays_the_same_episodes_on_its_own_observation() -> None:
 
 
 def test_an_episode_does_not_depend_on_who_else_plays_or_on_earlier_episodes() -> None:
-    together = evaluate(
-        {"zero": "zero", "gd": make_agent(), "random": "random"}, ENV_ID, SEEDS, progress=False
-    )
+    together = evaluate({"zero": "zero", "gd": make_agent(), "random": "random"}, ENV_ID, SEEDS, progress=False)
     for name, entrant in (("gd", make_agent()), ("random", "random")):
         alone = evaluate({name: entrant}, ENV_ID, [5], progress=False).rows[0]
         assert alone.to_row()[2:-2] == together.of(name)[2].to_row()[2:-2]
@@ -163,9 +157,7 @@ def test_episodes_that_differ_between_entrants_are_refused() -> None:
 
     gym.register("tests/Drifting-v0", entry_point=Drifting)
     try:
-        with pytest.raises(
-            ValueError, match=r"'zero' and 'random': expected the same episode.*different 'state'"
-        ):
+        with pytest.raises(ValueError, match=r"'zero' and 'random': expected the same episode.*different 'state'"):
             evaluate(["zero", "random"], "tests/Drifting-v0", [1], progress=False)
     finally:
         gym.registry.pop("tests/Drifting-v0")
@@ -258,9 +250,7 @@ def test_the_progress_bar_goes_to_the_standard_error_stream(capsys: pytest.Captu
 
 def test_push_t_with_everyone(tmp_path: Path) -> None:
     model = LatentWorldModel(
-        WorldModelConfig(
-            image_size=32, state_size=4, encoder_channels=4, encoder_hidden=16, dynamics_hidden=16
-        )
+        WorldModelConfig(image_size=32, state_size=4, encoder_channels=4, encoder_hidden=16, dynamics_hidden=16)
     )
     agent = GRASPAgent(model, SQUARE, GRASP(), horizon=3, budget=Budget(iterations=2))
     kwargs = {"goal_horizon": 5}

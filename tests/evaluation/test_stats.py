@@ -24,9 +24,7 @@ def pairs(both: int, only_first: int, only_second: int, neither: int) -> tuple[l
         (1, 29, 0.0061, 0.1718),
     ],
 )
-def test_wilson_interval_equals_published_values(
-    successes: int, trials: int, low: float, high: float
-) -> None:
+def test_wilson_interval_equals_published_values(successes: int, trials: int, low: float, high: float) -> None:
     interval = wilson_interval(successes, trials)
     assert interval.value == successes / trials
     assert interval.low == pytest.approx(low, abs=5e-5)

@@ -75,9 +75,7 @@ def test_gif_has_the_environments_rate_and_marks_success(tmp_path: Path) -> None
             film.seek(index)
             durations.append(film.info["duration"])
             pixels = np.asarray(film.convert("RGB")).astype(int)[116:]
-            greens.append(
-                bool(((pixels[..., 1] - pixels[..., 0] > 60) & (pixels[..., 1] - pixels[..., 2] > 30)).any())
-            )
+            greens.append(bool(((pixels[..., 1] - pixels[..., 0] > 60) & (pixels[..., 1] - pixels[..., 2] > 30)).any()))
     assert sum(durations) == FRAMES * 1000 // FPS
     assert not greens[0]
     assert greens[-1]

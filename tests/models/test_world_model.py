@@ -58,7 +58,8 @@ def test_encoding_of_a_frame_does_not_depend_on_its_neighbours() -> None:
 
 
 def test_planar_push_looks_the_same_from_every_side() -> None:
-    """Turning the pusher, its history and its actions with the body turns the prediction, but for where the walls are."""
+    """Turning the pusher, its history and its actions with the body turns the prediction, but for where the
+    walls are."""
     model = small().double()
     model.dynamics.net[0].weight.data[:, 14:18] = 0.0  # inputs 14..17 are the place in the arena
     model.dynamics.net[0].weight.data[:, [2, 3]] = 0.0  # and its view from the body

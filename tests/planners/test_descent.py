@@ -45,9 +45,7 @@ def test_clipping_shortens_long_rows_only_and_silences_nan() -> None:
     assert torch.equal(clipped(gradient, None)[0, 0], gradient[0, 0])
 
 
-@pytest.mark.parametrize(
-    "make", [pendulum, lambda: linear_quadratic(LINEAR["coasting, history 3, block 2"]())]
-)
+@pytest.mark.parametrize("make", [pendulum, lambda: linear_quadratic(LINEAR["coasting, history 3, block 2"]())])
 def test_the_rollout_gradient_agrees_with_finite_differences(make) -> None:
     task = make()
     generator = torch.Generator().manual_seed(1)

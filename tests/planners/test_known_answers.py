@@ -52,9 +52,7 @@ def run(planner, problem, iterations, seed=0, **budget):
 
 def zero_cost(problem) -> np.ndarray:
     zero = torch.zeros(problem.batch, problem.horizon, problem.action_size).double()
-    return (
-        problem.objective.trajectory_cost(rollout(problem, zero)[:, 1:], zero, problem.goal).detach().numpy()
-    )
+    return problem.objective.trajectory_cost(rollout(problem, zero)[:, 1:], zero, problem.goal).detach().numpy()
 
 
 def test_the_registry_knows_every_planner_by_its_name() -> None:
@@ -84,9 +82,7 @@ def test_cost_bound_bounds_and_true_rollout(entrant, problem) -> None:
     assert bool(((plan.actions >= task.low) & (plan.actions <= task.high)).all())
     states = rollout(task, plan.actions)
     torch.testing.assert_close(plan.states, states)
-    torch.testing.assert_close(
-        plan.cost, task.objective.trajectory_cost(states[:, 1:], plan.actions, task.goal)
-    )
+    torch.testing.assert_close(plan.cost, task.objective.trajectory_cost(states[:, 1:], plan.actions, task.goal))
     assert bool((plan.cost_trace.diff(dim=1) <= 0).all())
     assert torch.equal(plan.cost_trace[:, -1], plan.cost)
     assert plan.status.tolist() == [Status.RUNNING] * task.batch

@@ -84,9 +84,7 @@ class Broken:
 
 @pytest.mark.parametrize("planner", ALL)
 def test_the_zero_plan_is_a_candidate(planner) -> None:
-    task = linear_quadratic(
-        LINEAR["integrator"](), action=100.0
-    )  # doing anything at all costs more than it brings
+    task = linear_quadratic(LINEAR["integrator"](), action=100.0)  # doing anything at all costs more than it brings
     plan, _ = solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(1))
     still = rollout(task, torch.zeros_like(plan.actions))
     zero = task.objective.trajectory_cost(still[:, 1:], torch.zeros_like(plan.actions), task.goal)
@@ -96,10 +94,7 @@ def test_the_zero_plan_is_a_candidate(planner) -> None:
 @pytest.mark.parametrize("planner", [GradientDescent(), CEM(), RandomShooting()])  # they score every iterate
 def test_more_iterations_never_cost_more(planner) -> None:
     task = pendulum()
-    costs = [
-        solve(planner, task, planner.init(task, make_keys(1, 2)), Budget(n))[0].cost
-        for n in (1, 2, 5, 11, 20)
-    ]
+    costs = [solve(planner, task, planner.init(task, make_keys(1, 2)), Budget(n))[0].cost for n in (1, 2, 5, 11, 20)]
     assert all(bool((b <= a).all()) for a, b in pairwise(costs))
 
 
@@ -115,9 +110,7 @@ def test_solving_goes_on_where_it_stopped(planner) -> None:
 # ----- the clock -----
 
 
-@pytest.mark.parametrize(
-    "planner", [GradientDescent(restarts=1), CEM(samples=8, elites=2), RandomShooting(samples=4)]
-)
+@pytest.mark.parametrize("planner", [GradientDescent(restarts=1), CEM(samples=8, elites=2), RandomShooting(samples=4)])
 def test_a_wall_clock_budget_is_not_overshot(planner) -> None:
     task = with_model(linear_quadratic(LINEAR["integrator"](), horizon=5), Slow(0.004))  # 20 ms a rollout
     plan, _ = solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(10_000, seconds=0.3))
@@ -176,9 +169,7 @@ def test_a_model_that_breaks_is_a_status_and_spares_the_neighbours(planner) -> N
     assert plan.status.tolist() == [Status.NON_FINITE, Status.RUNNING]
     assert math.isinf(plan.cost[0]) and torch.equal(plan.actions[0], broken.low.expand(8, 2))  # zero, clipped
 
-    both, _ = solve(
-        planner, replace(task, states=states), planner.init(replace(task, states=states), keys), Budget(10)
-    )
+    both, _ = solve(planner, replace(task, states=states), planner.init(replace(task, states=states), keys), Budget(10))
     alone, _ = solve(planner, healthy, planner.init(healthy, keys[1:]), Budget(10))
     torch.testing.assert_close(both.actions[1], alone.actions[0], rtol=0, atol=1e-6)
 
@@ -190,9 +181,7 @@ def test_a_model_that_breaks_is_a_status_and_spares_the_neighbours(planner) -> N
 def test_bounds_must_be_finite(bound) -> None:
     task = linear_quadratic(LINEAR["integrator"]())
     bad = replace(task, high=torch.tensor([1.0, bound]).double())
-    with pytest.raises(
-        ValueError, match=r"expected finite action bounds with low <= high.*try an action space"
-    ):
+    with pytest.raises(ValueError, match=r"expected finite action bounds with low <= high.*try an action space"):
         solve(CEM(), bad, CEM().init(task, make_keys(0, 2)), Budget(1))
 
 
@@ -227,14 +216,10 @@ def test_a_model_without_action_gradients_is_named() -> None:
 
     task = with_model(linear_quadratic(LINEAR["integrator"]()), Detached(0.0))
     for planner in (GradientDescent(), GRASP()):
-        with pytest.raises(
-            ValueError, match="expected predictions that depend differentiably on the actions"
-        ):
+        with pytest.raises(ValueError, match="expected predictions that depend differentiably on the actions"):
             solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(1))
     plan, _ = solve(CEM(), task, CEM().init(task, make_keys(0, 2)), Budget(20))
-    assert np.all(
-        plan.cost.numpy() < linear_quadratic_optimum(linear_quadratic(LINEAR["integrator"]()))[0] * 1.3
-    )
+    assert np.all(plan.cost.numpy() < linear_quadratic_optimum(linear_quadratic(LINEAR["integrator"]()))[0] * 1.3)
 
 
 @pytest.mark.parametrize(
@@ -333,9 +318,7 @@ def test_rollout_reads_the_whole_history() -> None:
 
 
 def test_the_zero_plan_is_clipped_to_the_bounds() -> None:
-    task = replace(
-        obstacle(), low=torch.tensor([0.25, -1.0]).double(), high=torch.tensor([2.0, 3.0]).double()
-    )
+    task = replace(obstacle(), low=torch.tensor([0.25, -1.0]).double(), high=torch.tensor([2.0, 3.0]).double())
     assert isinstance(task, Problem)
     u = zero_plan(task)
     assert u.shape == (2, task.horizon, 2)

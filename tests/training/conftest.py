@@ -1,0 +1,64 @@
+"""Small data and small recipes for the tests of training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from grasp_agent.data import CollectSettings, EpisodeDataset, collect
+from grasp_agent.models import WorldModelConfig
+from grasp_agent.training.loop import Stage
+from grasp_agent.training.planar_push import RADIUS
+from grasp_agent.training.recipe import Recipe
+
+
+@pytest.fixture(scope="session")
+def pusht_data(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
+    """Eight expert episodes of 31 frames, 16 px."""
+    settings = CollectSettings(
+        env_ids=("grasp_envs:grasp_envs/PushTReach-v0",), steps=240, shard_steps=120, episode_length=30, resolution=16
+    )
+    return EpisodeDataset(collect(settings, tmp_path_factory.mktemp("pusht") / "data", workers=1))
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe() -> Callable[..., Recipe]:
+    """Recipes that train in a second, by layout."""
+
+    def make(layout: str, steps: int = 6) -> Recipe:
+        sizes = {"encoder_channels": 4, "encoder_keypoints": 8, "encoder_hidden": 16, "decoder_channels": 4}
+        config = WorldModelConfig(image_size=16, dynamics_hidden=16, dynamics_depth=1, **sizes)  # type: ignore[arg-type]
+        if layout == "planar_push":
+            config = replace(config, layout="planar_push", state_size=6, radius=RADIUS, action_scale=0.3)
+        else:
+            config = replace(config, state_size=8, action_block=5)
+        stage = Stage("encoder", steps, batch=16, learning_rate=3e-3, checkpoint_seconds=1e-9, log_every=2)
+        return Recipe(config, stage, replace(stage, name="dynamics"), unroll=2, held_out=0.3)
+
+    return make
+
+
+@pytest.fixture
+def write_episodes(tmp_path: Path) -> Callable[..., EpisodeDataset]:
+    """Write given numbers as a data folder: one row of `actions` (and `states`) per frame, black frames of 16 px."""
+
+    def write(
+        lengths: list[int], actions: np.ndarray | None = None, states: np.ndarray | None = None
+    ) -> EpisodeDataset:
+        shard = tmp_path / "episodes" / "shard-00000"
+        shard.mkdir(parents=True)
+        frames = sum(lengths)
+        np.save(shard / "frames.npy", np.zeros((frames, 16, 16, 3), np.uint8))
+        np.save(shard / "actions.npy", np.zeros((frames, 2), np.float32) if actions is None else actions)
+        np.save(shard / "lengths.npy", np.array(lengths))
+        if states is not None:
+            np.save(shard / "states.npy", states)
+        (shard.parent / "dataset.json").write_text(json.dumps({"format": "grasp-agent episodes", "settings": {}}))
+        return EpisodeDataset(shard.parent)
+
+    return write

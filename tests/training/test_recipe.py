@@ -1,0 +1,215 @@
+"""Training from end to end on tiny data: what it writes, that it resumes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from grasp_agent.agent import MPCAgent
+from grasp_agent.data import EpisodeDataset
+from grasp_agent.models import LatentWorldModel, load_world_model
+from grasp_agent.planners import PLANNERS
+from grasp_agent.training import RECIPES, train
+from grasp_agent.training.dynamics import DynamicsTask
+from grasp_agent.training.loop import read_log, run_stage
+from grasp_agent.training.planar_push import latents_of_states
+from grasp_agent.training.recipe import Recipe
+from grasp_agent.training.report import prediction_errors
+from grasp_agent.types import Budget
+
+MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.mark.parametrize("layout", ["planar_push", "free"])
+def test_what_training_writes(layout: str, pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = tiny_recipe(layout)
+    out = tmp_path / "train"
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    messages: list[str] = []
+    metrics = train(pusht_data, recipe, out, on_message=messages.append)
+    assert torch.equal(before, torch.random.get_rng_state()), "the caller's random numbers were used"
+    assert [m.split()[0] for m in messages] == ["stage", "encoding", "stage"]
+
+    assert metrics["frames"] == 248 and metrics["episodes"] == 8 and metrics["held_out_episodes"] == 2
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    if layout == "planar_push":
+        assert list(metrics["errors_by_step"]) == ["0", "1", "5", "10", "25"]
+    else:
+        assert list(metrics["relative_latent_error_by_step"]) == ["5", "10", "15", "20", "25", "30"]
+    assert {row["stage"] for row in read_log(out)} == {"encoder", "dynamics"}
+    rollouts = np.asarray(Image.open(out / "rollouts.png"))
+    assert rollouts.shape == (2 * (14 + 2 * 40), 2 * 6 * 20, 3)  # two rollouts, six frames of 16 px, doubled
+    assert rollouts[28:].std() > 10
+    assert np.asarray(Image.open(out / "curves.png")).std() > 5
+    assert not [path for path in out.rglob("*") if path.name.startswith(".") or path.suffix == ".tmp"]
+
+    model = load_world_model(out / "model")
+    assert model.config == recipe.model
+    info = json.loads((out / "model" / "config.json").read_text())["info"]
+    assert info["metrics"] == metrics and info["data"] == pusht_data.meta["settings"]
+    env = gym.make("grasp_envs:grasp_envs/PushTReach-v0", obs_type="pixels", resolution=16)
+    agent = MPCAgent(model, env.action_space, PLANNERS["grasp"](), horizon=2, budget=Budget(2))
+    observation, _ = env.reset(seed=0)
+    agent.reset()
+    for _ in range(7):  # longer than an action block
+        action = agent.act(observation)
+        assert env.action_space.contains(action)
+        observation, *_ = env.step(action)
+    assert agent.diagnostics is not None and np.isfinite(agent.diagnostics.plan_cost).all()
+    env.close()
+
+
+@pytest.mark.parametrize("layout", ["planar_push", "free"])
+def test_the_encoder_learns(layout: str, pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = tiny_recipe(layout, steps=150)
+    fast = replace(recipe.encoder, learning_rate=1e-2, checkpoint_seconds=60.0, log_every=10)
+    train(pusht_data, replace(recipe, encoder=fast, dynamics=replace(recipe.dynamics, steps=1)), tmp_path)
+    losses = [row["loss"] for row in read_log(tmp_path) if row["stage"] == "encoder"]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_the_dynamics_learns_to_push(pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """From true poses a minute network learns where the pusher goes, far better than "it stays"."""
+    assert pusht_data.states is not None
+    torch.manual_seed(0)
+    recipe = tiny_recipe("planar_push")
+    model = LatentWorldModel(recipe.model)
+    latents = latents_of_states(pusht_data.states)
+    task = DynamicsTask(model, pusht_data, latents, np.arange(8), batch=64, unroll=5, symmetry=True)
+    before = prediction_errors(model, task, pusht_data.states)["5"]
+    stage = replace(recipe.dynamics, steps=200, learning_rate=1e-2, checkpoint_seconds=60.0)
+    run_stage(stage, task.module, task.draw, task.losses, tmp_path, seed=0)
+    after = prediction_errors(model, task, pusht_data.states)["5"]
+    assert before["pusher_px"]["median"] > 30  # an untrained model predicts almost no change
+    assert after["pusher_px"]["median"] < 0.4 * before["pusher_px"]["median"]
+
+
+KILLED = """
+import os, pickle, signal, sys
+import torch
+from grasp_agent.data import EpisodeDataset
+from grasp_agent.training import train
+torch.set_num_threads(1)
+data, out, recipe, stage, step = pickle.loads(sys.stdin.buffer.read())
+def on_log(now, number, steps, terms):
+    if (now, number) == (stage, step):
+        os.kill(os.getpid(), signal.SIGKILL)
+train(EpisodeDataset(data), recipe, out, on_log=on_log)
+"""
+
+
+@pytest.mark.parametrize(("layout", "stage"), [("planar_push", "encoder"), ("free", "dynamics")])
+def test_a_killed_training_ends_as_if_nothing_had_happened(
+    layout: str, stage: str, pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(layout)
+    whole = train(pusht_data, recipe, tmp_path / "whole")
+    job = pickle.dumps((str(pusht_data.folder), str(tmp_path / "parts"), recipe, stage, 4))
+    killed = subprocess.run([sys.executable, "-c", KILLED], input=job, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not (tmp_path / "parts" / "model").exists()
+    resumed: list[tuple[str, int]] = []
+    parts = train(pusht_data, recipe, tmp_path / "parts", on_log=lambda name, step, *_: resumed.append((name, step)))
+    assert (
+        resumed
+        == [(name, step) for name in ("encoder", "dynamics") for step in (2, 4, 6)][1 if stage == "encoder" else 4 :]
+    ), "finished steps are not repeated"
+    assert parts == whole
+    models = [load_world_model(tmp_path / name / "model").state_dict() for name in ("whole", "parts")]
+    assert models[0].keys() == models[1].keys()
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+    logged = [[(row["stage"], row["step"]) for row in read_log(tmp_path / name)] for name in ("whole", "parts")]
+    assert logged[0] == logged[1]
+
+
+def test_two_trainings_are_never_mixed(pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = tiny_recipe("planar_push", steps=2)
+    train(pusht_data, recipe, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"holds a training with another recipe; choose a new output folder"):
+        train(pusht_data, replace(recipe, seed=1), tmp_path)
+    grown = EpisodeDataset(pusht_data.folder)
+    grown.meta = {**grown.meta, "settings": {**grown.meta["settings"], "steps": 9}}
+    with pytest.raises(ValueError, match="holds a training with another data; choose"):
+        train(grown, recipe, tmp_path)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    (tmp_path / "training.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match=r"training\.json: expected the settings of a training"):
+        train(pusht_data, recipe, tmp_path)
+
+
+def test_bad_data_is_refused_before_hours_are_spent(
+    pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    out = tmp_path / "train"
+    planar, free = tiny_recipe("planar_push"), tiny_recipe("free")
+
+    def data() -> EpisodeDataset:
+        return EpisodeDataset(pusht_data.folder)
+
+    broken = data()
+    broken.actions[7, 0] = np.nan
+    with pytest.raises(ValueError, match=r"expected finite actions, got NaN or infinity in 1 of 248 frames"):
+        train(broken, free, out)
+    broken = data()
+    assert broken.states is not None
+    broken.states[3:5, 1] = np.inf
+    with pytest.raises(ValueError, match=r"expected finite states, got NaN or infinity in 2 of 248 frames"):
+        train(broken, planar, out)
+    blind = data()
+    blind.states = None
+    with pytest.raises(ValueError, match=r"simulator states .* missing; try the recipe 'generic'"):
+        train(blind, planar, out)
+    with pytest.raises(ValueError, match=r"expected frames of 64 px, got 16; collect with --resolution 64"):
+        train(data(), RECIPES["pusht"](), out)
+    with pytest.raises(ValueError, match="no episode has the 41 frames asked for; collect longer episodes"):
+        train(data(), replace(planar, unroll=40), out)
+    with pytest.raises(ValueError, match="expected actions of 3 numbers, got 2"):
+        train(data(), replace(free, model=replace(free.model, action_dim=3)), out)
+    assert not out.exists()
+
+
+def test_damaged_shards_are_named(pusht_data: EpisodeDataset, tmp_path: Path) -> None:
+    folder = shutil.copytree(pusht_data.folder, tmp_path / "data")
+    path = folder / "shard-00001" / "frames.npy"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"frames\.npy: expected a whole \.npy file.*remove shard-00001 and run"):
+        EpisodeDataset(folder)
+    path.unlink()
+    with pytest.raises(ValueError, match="got none or a damaged one"):
+        EpisodeDataset(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"unroll": 0}, "unroll: expected at least 1"),
+        ({"supervision_weight": -1.0}, "supervision_weight: expected 0 or more"),
+        ({"held_out": 1.0}, "held_out: expected a share between 0 and 1"),
+    ],
+)
+def test_recipes_that_make_no_sense(changes: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(Recipe(), **changes)  # type: ignore[arg-type]
+
+
+def test_the_named_recipes_are_whole() -> None:
+    assert sorted(RECIPES) == ["generic", "pusht"]
+    for make in RECIPES.values():
+        model = LatentWorldModel(make().model)
+        weights = sum(p.numel() * 4 for p in model.parameters())
+        assert model.decoder is not None and weights < 15e6
