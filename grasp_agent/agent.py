@@ -34,6 +34,9 @@ from grasp_agent.types import Budget, Objective, Plan, Problem, WorldModel
 DEFAULT_LOOK_AHEAD = 25
 """Environment steps a plan spans unless a horizon is given."""
 
+FIRST_PLAN_FACTOR = 6
+"""How many times longer the first plan of an episode is thought about, unless budgets are given."""
+
 
 @dataclass(frozen=True)
 class AgentState:
@@ -104,6 +107,8 @@ class MPCAgent:
         horizon: T, model steps to look ahead; None means as many as 25 environment steps take.
         budget: when to stop planning, per decision; None means the planner's `decision_iterations`. A budget
             in seconds makes actions depend on the machine's speed.
+        first_budget: the same for an episode's first decision, which has no earlier plan to begin from; None
+            means `budget`, or 6 times the planner's iterations if that is None too.
         replan_every: actions of a plan that are executed before the next plan is made.
         device: where to plan; None means where the model is.
         seed: what the planner's randomness is drawn from.
@@ -127,6 +132,7 @@ class MPCAgent:
         objective: Objective | None = None,
         horizon: int | None = None,
         budget: Budget | None = None,
+        first_budget: Budget | None = None,
         replan_every: int = 1,
         device: torch.device | str | None = None,
         seed: int = 0,
@@ -150,7 +156,11 @@ class MPCAgent:
         self.planner = planner
         self.objective: Objective = GoalDistance() if objective is None else objective
         self.horizon = horizon
-        self.budget = Budget(iterations=planner.decision_iterations) if budget is None else budget
+        if budget is None:
+            budget = Budget(iterations=planner.decision_iterations)
+            first_budget = first_budget or Budget(iterations=FIRST_PLAN_FACTOR * planner.decision_iterations)
+        self.budget = budget
+        self.first_budget = first_budget or budget
         self.replan_every = replan_every
         self.seed = seed
         reference = _reference_tensor(world_model)
@@ -234,7 +244,7 @@ class MPCAgent:
         with torch.no_grad():
             state, replan = self._observe(state, fresh, inputs, goals)
         if replan.any():
-            state = self._replan(state, np.flatnonzero(replan), fresh, started)
+            state = self._replan(state, replan, fresh, started)
 
         rows = torch.arange(batch, device=self.device)
         chosen = state.plan[rows, torch.as_tensor(state.executed, device=self.device)]
@@ -293,20 +303,19 @@ class MPCAgent:
         return state, replan
 
     def _replan(
-        self, state: AgentState, rows: NDArray[np.intp], fresh: NDArray[np.bool_], started: float
+        self, state: AgentState, replan: NDArray[np.bool_], fresh: NDArray[np.bool_], started: float
     ) -> AgentState:
-        """Plan anew for `rows`, from their shifted previous plans where there are any."""
-        problem = self._problem(state, rows)
-        with torch.no_grad():
-            planning = self._warm_start(state, problem, rows, fresh)
-        plan, planning = solve(self.planner, problem, planning, self.budget)
-
-        index = torch.as_tensor(rows, device=self.device)
-        flat = state.plan.clone()
-        flat[index] = plan.actions.reshape(len(rows), *flat.shape[1:]).to(flat.dtype)
-        executed = state.executed.copy()
-        executed[rows] = 0
-        everyone = len(rows) == len(executed)
+        """Plan anew for the rows of `replan`, from their shifted previous plans where there are any."""
+        if self.first_budget == self.budget:
+            groups = [(np.flatnonzero(replan), self.budget)]
+        else:
+            groups = [(np.flatnonzero(fresh), self.first_budget), (np.flatnonzero(replan & ~fresh), self.budget)]
+        done: list[tuple[NDArray[np.intp], Plan]] = []
+        for rows, budget in groups:
+            if len(rows):
+                state, plan = self._solve(state, rows, fresh, budget)
+                done.append((rows, plan))
+        rows, plan = _together(done)
         self.last_plan = plan
         self.diagnostics = Diagnostics(
             rows=rows,
@@ -316,8 +325,25 @@ class MPCAgent:
             prediction_error=self._prediction_error(state, rows),
             seconds=time.perf_counter() - started,
         )
+        return state
+
+    def _solve(
+        self, state: AgentState, rows: NDArray[np.intp], fresh: NDArray[np.bool_], budget: Budget
+    ) -> tuple[AgentState, Plan]:
+        """Plan for `rows` within one budget, and note plan and planner state."""
+        problem = self._problem(state, rows)
+        with torch.no_grad():
+            planning = self._warm_start(state, problem, rows, fresh)
+        plan, planning = solve(self.planner, problem, planning, budget)
+
+        index = torch.as_tensor(rows, device=self.device)
+        flat = state.plan.clone()
+        flat[index] = plan.actions.reshape(len(rows), *flat.shape[1:]).to(flat.dtype)
+        executed = state.executed.copy()
+        executed[rows] = 0
+        everyone = len(rows) == len(executed)
         everything = planning if everyone else replace_rows(state.planner, index, planning)
-        return replace(state, planner=everything, plan=flat, executed=executed)
+        return replace(state, planner=everything, plan=flat, executed=executed), plan
 
     def _problem(self, state: AgentState, rows: NDArray[np.intp]) -> Problem:
         """Pose the problem of `rows`: history k steps apart, the actions between regrouped in blocks."""
@@ -421,6 +447,27 @@ class GRASPAgent(MPCAgent):
         **options: Any,
     ) -> None:
         super().__init__(world_model, action_space, GRASP() if planner is None else planner, **options)
+
+
+def _together(parts: list[tuple[NDArray[np.intp], Plan]]) -> tuple[NDArray[np.intp], Plan]:
+    """Join plans of different rows into one, in the order of the rows; shorter traces repeat their last value."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = np.concatenate([rows for rows, _ in parts])
+    order = torch.as_tensor(np.argsort(rows))
+    plans = [plan for _, plan in parts]
+    longest = max(plan.cost_trace.shape[1] for plan in plans)
+    traces = [
+        torch.cat([t, t[:, -1:].expand(-1, longest - t.shape[1])], dim=1) for t in (plan.cost_trace for plan in plans)
+    ]
+    names = ("actions", "states", "cost", "status", "defects")
+    joined = {name: torch.cat([getattr(plan, name) for plan in plans])[order] for name in names}
+    return np.sort(rows), Plan(
+        **joined,
+        cost_trace=torch.cat(traces)[order],
+        iterations=max(plan.iterations for plan in plans),
+        seconds=sum(plan.seconds for plan in plans),
+    )
 
 
 def _reference_tensor(model: WorldModel) -> Tensor:

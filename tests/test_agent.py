@@ -376,6 +376,41 @@ def test_runs_inside_record_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert len(shown) > 3
 
 
+def test_an_episodes_first_decision_has_its_own_budget_whatever_the_neighbours_do() -> None:
+    def agent() -> MPCAgent:
+        return make_agent(DotModel(pixels=False), budget=Budget(iterations=2), first_budget=Budget(iterations=7))
+
+    solo = agent()
+    first, state = solo.predict(vector(0.5))
+    assert solo.diagnostics is not None and solo.diagnostics.iterations == 7
+    second, _ = solo.predict(vector(0.4), state)
+    assert solo.diagnostics.iterations == 2
+
+    pair = agent()
+    _, state = pair.predict(vector(0.5, 0.2))
+    actions, _ = pair.predict(vector(0.4, 0.5), state, episode_start=np.array([False, True]))
+    assert actions == pytest.approx(np.concatenate([second, first]), abs=2e-5)
+    assert pair.diagnostics is not None and pair.last_plan is not None
+    assert pair.diagnostics.rows.tolist() == [0, 1]
+    assert pair.diagnostics.plan_cost.shape == (2,) and pair.last_plan.actions.shape[0] == 2
+
+
+def test_default_budgets_are_the_planners_own() -> None:
+    agent = MPCAgent(DotModel(pixels=False), SQUARE, PLANNER)
+    assert agent.budget == Budget(iterations=PLANNER.decision_iterations)
+    assert agent.first_budget == Budget(iterations=6 * PLANNER.decision_iterations)
+    assert agent.horizon == 25
+
+
+def test_plans_keep_to_the_models_action_limit() -> None:
+    model = DotModel(pixels=False)
+    model.action_limit = 0.25
+    free, _ = make_agent(DotModel(pixels=False), budget=Budget(iterations=40)).predict(vector(5.0))
+    kept, _ = make_agent(model, budget=Budget(iterations=40)).predict(vector(5.0))
+    assert abs(free[0, 0]) > 0.5
+    assert abs(kept[0, 0]) == pytest.approx(0.25, abs=1e-3)
+
+
 # ---- diagnostics -------------------------------------------------------------------------------------------
 
 

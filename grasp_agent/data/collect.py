@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -126,9 +125,9 @@ def collect(
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(workers, context, _die_on_interrupt) as pool:
-            with _deaf_to_interrupts():
-                pending = [pool.submit(write_shard, settings, out, i) for i in missing]
             try:
+                with _holding_interrupts():
+                    pending = [pool.submit(write_shard, settings, out, i) for i in missing]
                 for future in as_completed(pending):
                     future.result()
                     done += 1
@@ -152,22 +151,26 @@ def _remove_unfinished(out: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
+_CAN_HOLD = hasattr(signal, "pthread_sigmask")
+
+
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes started meanwhile ignore Ctrl-C until they say otherwise, and so do not die loudly while importing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _holding_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back in this process, and in those started meanwhile until `_die_on_interrupt`."""
+    if _CAN_HOLD:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        if _CAN_HOLD:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _die_on_interrupt() -> None:
-    """Let Ctrl-C, which the terminal sends to workers too, end a worker at once and without a traceback."""
+    """Let Ctrl-C, which a terminal sends to workers too, end a worker at once and without a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if _CAN_HOLD:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def write_shard(settings: CollectSettings, out: Path, shard: int) -> None:

@@ -26,9 +26,10 @@ class FrameDecoder(nn.Module):
         self.register_buffer("coordinates", coordinate_grid(image_size // 2).flatten(1), persistent=False)
         self.frames = frames
         self.place = nn.Linear(in_features, 6 * frames)
-        self.refine = nn.Sequential(nn.Linear(in_features, hidden), nn.SiLU(), nn.Linear(hidden, 6 * frames))
-        nn.init.zeros_(self.refine[2].weight)
-        nn.init.zeros_(self.refine[2].bias)
+        last = nn.Linear(hidden, 6 * frames)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.refine = nn.Sequential(nn.Linear(in_features, hidden), nn.SiLU(), last)
         self.paint = nn.Sequential(
             nn.Linear(6 * frames, width),
             nn.SiLU(),

@@ -79,7 +79,7 @@ def pusht_recipe() -> Recipe:
 
 def generic_recipe() -> Recipe:
     """Free latents from reconstruction alone: any image environment with a Box action space, no simulator state."""
-    return Recipe(model=WorldModelConfig(layout="free", state_size=32, action_block=5))
+    return Recipe(model=WorldModelConfig(layout="free", state_size=32, action_block=5), unroll=8)
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {"pusht": pusht_recipe, "generic": generic_recipe}
