@@ -19,16 +19,16 @@ def cost(objective) -> float:
 
 
 def test_every_term_against_the_hand() -> None:
-    assert cost(GoalDistance()) == 4.0  # only the last state counts
-    assert cost(GoalDistance(terminal=0.5)) == 2.0
+    assert cost(GoalDistance(running=0.0)) == 4.0  # only the last state counts
+    assert cost(GoalDistance(terminal=0.5, running=0.0)) == 2.0
     assert cost(GoalDistance(terminal=1.0, running=2.0)) == 4.0 + 2.0 * (1 + 4) / 2
     assert cost(GoalDistance(terminal=0.0, running=1.0)) == 2.5
-    assert cost(GoalDistance(action=0.1)) == pytest.approx(4.0 + 0.1 * (1 + 9) / 2)
+    assert cost(GoalDistance(running=0.0, action=0.1)) == pytest.approx(4.0 + 0.1 * (1 + 9) / 2)
 
 
 def test_weights_and_probe() -> None:
-    assert cost(GoalDistance(weights=torch.tensor([7.0, 0.25]))) == 1.0
-    assert cost(GoalDistance(probe=torch.tensor([[1.0, 3.0]]))) == 36.0
+    assert cost(GoalDistance(running=0.0, weights=torch.tensor([7.0, 0.25]))) == 1.0
+    assert cost(GoalDistance(running=0.0, probe=torch.tensor([[1.0, 3.0]]))) == 36.0
     diagonal = GoalDistance(running=1.0, probe=torch.diag(torch.tensor([2.0, 3.0])))
     weighted = GoalDistance(running=1.0, weights=torch.tensor([4.0, 9.0]))
     assert cost(diagonal) == cost(weighted)
@@ -61,7 +61,7 @@ def test_weights_made_under_inference_mode_take_part_in_gradients() -> None:
 
 
 def test_weighted_sum() -> None:
-    both = WeightedSum((GoalDistance(), GoalDistance(terminal=0.0, running=1.0)), (2.0, 10.0))
+    both = WeightedSum((GoalDistance(running=0.0), GoalDistance(terminal=0.0, running=1.0)), (2.0, 10.0))
     assert cost(both) == 2.0 * 4.0 + 10.0 * 2.5
     assert both.state_cost(STATES[0], GOAL.expand(2, 2)).tolist() == [12.0, 48.0]
 
@@ -71,7 +71,7 @@ def test_weighted_sum() -> None:
     [
         ({"terminal": -1.0}, "terminal: expected a finite weight"),
         ({"running": math.nan}, "running: expected a finite weight"),
-        ({"terminal": 0.0}, "expected a positive terminal or running weight"),
+        ({"terminal": 0.0, "running": 0.0}, "expected a positive terminal or running weight"),
         ({"huber": 0.0}, "huber: expected a positive distance"),
         ({"weights": torch.ones(2), "probe": torch.ones(1, 2)}, "expected weights or probe, got both"),
         ({"weights": torch.tensor([1.0, -1.0])}, "weights: expected finite numbers"),

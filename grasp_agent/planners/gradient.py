@@ -57,10 +57,11 @@ class GradientDescent:
         init_scale: standard deviation of the random starting plans, in half-ranges of the action.
         correlation: of a random action with the one an environment step later.
         refresh: restarts, never the first, that begin anew at every warm start.
+        screen: random plans rolled out for each one that a restart begins from.
     """
 
     name: ClassVar[str] = "gd"
-    decision_iterations: ClassVar[int] = 6
+    decision_iterations: ClassVar[int] = 7
 
     restarts: int = 8
     rate: float = 0.1
@@ -69,9 +70,10 @@ class GradientDescent:
     init_scale: float = 0.5
     correlation: float = 0.9
     refresh: int = 4
+    screen: int = 8
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "restarts")
+        at_least(self, 1, "restarts", "screen")
         positive(self, "rate")
         positive_or_none(self, "clip")
         at_least(self, 0, "init_scale", "refresh")
@@ -80,7 +82,7 @@ class GradientDescent:
 
     def init(self, problem: Problem, keys: Tensor) -> GradientState:
         keys = keys.to(problem.goal.device)
-        u = initial_actions(problem, split(keys, 0), self.restarts, self.init_scale, self.correlation)
+        u = initial_actions(problem, split(keys, 0), self.restarts, self.init_scale, self.correlation, self.screen)
         return GradientState(split(keys, 1), u, no_moments(self.optimizer, u), unscored(problem, zero_plan(problem)))
 
     def step(self, problem: Problem, state: GradientState) -> GradientState:
@@ -94,7 +96,7 @@ class GradientDescent:
         return replace(state, best=best)
 
     def shift(self, problem: Problem, state: GradientState, n: int) -> GradientState:
-        u = shift_restarts(
+        u, _ = shift_restarts(
             problem,
             state.best,
             state.actions,
@@ -103,6 +105,7 @@ class GradientDescent:
             self.refresh,
             self.init_scale,
             self.correlation,
+            self.screen,
         )
         best = unscored(problem, zero_plan(problem))
         return GradientState(split(state.keys, 1), u, no_moments(self.optimizer, u), best)

@@ -120,6 +120,7 @@ class GRASP:
             the action.
         correlation: of a random action with the one an environment step later.
         refresh: restarts, never the first, that begin anew at every warm start.
+        screen: random plans rolled out for each one that a restart begins from.
         sync: "gradient" (through the serial rollout) or "cem".
         sync_every: K, lifted iterations between syncs; None never syncs.
         sync_steps: J, gradient steps or CEM rounds per sync.
@@ -132,7 +133,7 @@ class GRASP:
     """
 
     name: ClassVar[str] = "grasp"
-    decision_iterations: ClassVar[int] = 10
+    decision_iterations: ClassVar[int] = 8
 
     restarts: int = 8
     action_rate: float = 0.02
@@ -152,9 +153,10 @@ class GRASP:
     init_scale: float = 0.5
     correlation: float = 0.9
     refresh: int = 4
+    screen: int = 8
     sync: Literal["gradient", "cem"] = "gradient"
-    sync_every: int | None = 4
-    sync_steps: int = 6
+    sync_every: int | None = 1
+    sync_steps: int = 7
     sync_rate: float = 0.1
     sync_samples: int = 64
     sync_elites: int = 8
@@ -162,7 +164,7 @@ class GRASP:
     reseed: float | None = None
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "restarts", "resample", "anneal", "sync_every", "sync_steps", "sync_elites")
+        at_least(self, 1, "restarts", "screen", "resample", "anneal", "sync_every", "sync_steps", "sync_elites")
         at_least(self, 2, "sync_samples")
         at_least(self, 0, "goal_weight", "noise", "init_noise", "init_scale", "refresh", "sync_floor")
         positive(self, "action_rate", "state_rate", "sync_rate")
@@ -185,6 +187,7 @@ class GRASP:
         return cls(
             restarts=1,
             goal_weight=1.0,
+            screen=1,
             action_rate=0.05,
             state_rate=0.1,
             optimizer="sgd",
@@ -199,7 +202,7 @@ class GRASP:
 
     def init(self, problem: Problem, keys: Tensor) -> GRASPState:
         keys = keys.to(problem.goal.device)
-        u = initial_actions(problem, split(keys, 0), self.restarts, self.init_scale, self.correlation)
+        u = initial_actions(problem, split(keys, 0), self.restarts, self.init_scale, self.correlation, self.screen)
         scale = self._scale(problem)
         states = self._initial_states(problem, u, scale, split(keys, 1))
         return self._state(problem, split(keys, 2), u, states, scale)
@@ -221,7 +224,7 @@ class GRASP:
     def shift(self, problem: Problem, state: GRASPState, n: int) -> GRASPState:
         """Restart 0 takes over the best plan, with the virtual states of the restart that found it."""
         keys, scale = split(state.keys, 3), self._scale(problem)
-        u = shift_restarts(
+        u, others = shift_restarts(
             problem,
             state.best,
             state.actions,
@@ -230,14 +233,14 @@ class GRASP:
             self.refresh,
             self.init_scale,
             self.correlation,
+            self.screen,
         )
         rows = torch.arange(problem.batch, device=u.device)
-        found_by = state.states[rows, state.best.candidate.clamp(min=0)].unsqueeze(1)
-        kept = shift_states(problem, torch.cat([found_by, state.states[:, 1:]], dim=1), n)
-        refresh = min(self.refresh, self.restarts - 1)
-        if refresh > 0:
-            fresh = self._initial_states(problem, u[:, -refresh:], scale, split(keys, 1))
-            kept = torch.cat([kept[:, :-refresh], fresh], dim=1)
+        came_from = torch.cat([state.best.candidate.clamp(min=0).unsqueeze(1), others], dim=1)
+        kept = shift_states(problem, state.states[rows.unsqueeze(1), came_from], n)
+        if came_from.shape[1] < self.restarts:
+            fresh = self._initial_states(problem, u[:, came_from.shape[1] :], scale, split(keys, 1))
+            kept = torch.cat([kept, fresh], dim=1)
         return self._state(problem, split(keys, 2), u, kept, scale)
 
     def plan(self, problem: Problem, state: GRASPState) -> Plan:

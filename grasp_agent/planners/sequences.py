@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import Best, zero_plan
+from grasp_agent.planners.base import Best, frozen, true_cost, zero_plan
 from grasp_agent.rng import normal, split
 from grasp_agent.types import Problem
 
@@ -34,13 +34,31 @@ def smooth_noise(problem: Problem, keys: Tensor, count: int, correlation: float)
     return (memory @ white).view(-1, count, problem.horizon, k * dim)
 
 
-def initial_actions(problem: Problem, keys: Tensor, restarts: int, scale: float, correlation: float) -> Tensor:
-    """Normalised plans [B, restarts, T, A]: zero actions, then smooth random ones of deviation `scale`."""
+def initial_actions(
+    problem: Problem, keys: Tensor, restarts: int, scale: float, correlation: float, screen: int = 1
+) -> Tensor:
+    """Normalised plans [B, restarts, T, A]: zero actions, then smooth random ones of deviation `scale`.
+
+    Each random plan is the best of `screen` drawn for it, by true rollout cost: a plan that meets nothing has no
+    gradient towards anything, and looking at many is cheap where one batched rollout scores them all.
+    """
     start = zero_plan(problem).unsqueeze(1)
     if restarts == 1:
         return start
-    noise = smooth_noise(problem, keys, restarts - 1, correlation)
-    return torch.cat([start, (start + scale * noise).clamp(-1, 1)], dim=1)
+    noise = scale * smooth_noise(problem, keys, (restarts - 1) * screen, correlation)
+    return torch.cat([start, screened(problem, (start + noise).clamp(-1, 1), screen)], dim=1)
+
+
+@torch.no_grad()
+def screened(problem: Problem, u: Tensor, screen: int) -> Tensor:
+    """The cheapest of each `screen` plans in a row: [B, M * screen, T, A] -> [B, M, T, A]."""
+    if screen == 1:
+        return u
+    with frozen(problem.model):
+        cost, _ = true_cost(problem, u)
+    winner = cost.view(len(u), -1, screen).argmin(dim=2)
+    winner = winner + screen * torch.arange(winner.shape[1], device=u.device)
+    return torch.take_along_dim(u, winner[:, :, None, None], dim=1)
 
 
 def shift_actions(problem: Problem, u: Tensor, n: int) -> Tensor:
@@ -97,19 +115,30 @@ def shift_restarts(
     refresh: int,
     scale: float,
     correlation: float,
-) -> Tensor:
-    """Restarts [B, R, T, A] for a warm start.
+    screen: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """Restarts for a warm start.
 
-    Restart 0 becomes the shifted best plan, the others their own plans shifted; the last `refresh` of them
-    (but never restart 0) begin anew, by turns as the best plan disturbed (refine what works) and as random
-    plans (look elsewhere).
+    Restart 0 becomes the shifted best plan, then come the cheapest of the other restarts' own plans, shifted; the
+    last `refresh` (but never restart 0) begin anew, by turns as the best plan disturbed (refine what works) and as
+    random plans (look elsewhere), each the best of `screen` drawn for it.
+
+    Returns:
+        Plans [B, R, T, A], and which restarts of `u` follow restart 0, [B, R - 1 - refresh].
     """
-    kept = shift_actions(problem, u, n)
+    b, r = u.shape[:2]
     first = shift_best(problem, best, u[:, 0], n)
-    refresh = min(refresh, u.shape[1] - 1)
+    others = shift_actions(problem, u[:, 1:], n)
+    refresh = min(refresh, r - 1)
+    kept = torch.arange(r - 1, device=u.device).expand(b, -1)
     if refresh == 0:
-        return torch.cat([first, kept[:, 1:]], dim=1)
-    noise = scale * smooth_noise(problem, split(keys, 0), refresh, correlation)
-    around_best = (torch.arange(refresh, device=u.device) % 2 == 0)[:, None, None]
+        return torch.cat([first, others], dim=1), kept + 1
+    if refresh < r - 1:
+        with torch.no_grad(), frozen(problem.model):
+            kept = true_cost(problem, others)[0].argsort(dim=1, stable=True)
+    kept = kept[:, : r - 1 - refresh]
+    noise = scale * smooth_noise(problem, split(keys, 0), refresh * screen, correlation)
+    around_best = (torch.arange(refresh * screen, device=u.device) // screen % 2 == 0)[:, None, None]
     fresh = torch.where(around_best, first, zero_plan(problem).unsqueeze(1)) + noise
-    return torch.cat([first, kept[:, 1 : u.shape[1] - refresh], fresh.clamp(-1, 1)], dim=1)
+    fresh = screened(problem, fresh.clamp(-1, 1), screen)
+    return torch.cat([first, torch.take_along_dim(others, kept[:, :, None, None], dim=1), fresh], dim=1), kept + 1

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from grasp_agent.objectives import GoalDistance
 from grasp_agent.planners import GRASP, rollout, solve
-from grasp_agent.planners.base import action_windows, environment_units
+from grasp_agent.planners.base import action_windows, environment_units, true_cost
 from grasp_agent.planners.grasp import GRASPState
+from grasp_agent.planners.sequences import shift_actions
 from grasp_agent.rng import make_keys
 from grasp_agent.types import Budget, Problem
 
@@ -114,7 +115,7 @@ def test_gradients_enter_the_actions_and_never_the_state_input(make) -> None:
 def test_a_lifted_iteration_is_one_model_call(batch, horizon, name) -> None:
     task = linear_quadratic(LINEAR[name](), batch=batch, horizon=horizon)
     spy = SpyModel(task.model)
-    planner = GRASP(restarts=5, sync_every=None)
+    planner = GRASP(restarts=5, sync_every=None, screen=1)
     task = with_model(task, spy)
     state = planner.init(task, make_keys(0, batch))
     assert spy.calls == 0
@@ -266,7 +267,8 @@ def test_a_shift_hands_the_best_plans_virtual_states_to_restart_0() -> None:
     path = torch.cat([old, task.goal[:, None]], dim=1)
     shifted = planner.shift(task, state, 1)
     torch.testing.assert_close(shifted.states[:, 0], (path[:, :-1] + path[:, 1:]) / 2)  # half a block later
-    kept = torch.cat([state.states[:, 1], task.goal[:, None]], dim=1)
+    cheapest = true_cost(task, shift_actions(task, state.actions[:, 1:], 1))[0].argmin(dim=1) + 1
+    kept = torch.cat([state.states[rows, cheapest], task.goal[:, None]], dim=1)
     torch.testing.assert_close(shifted.states[:, 1], (kept[:, :-1] + kept[:, 1:]) / 2)
     assert torch.equal(shifted.iteration, torch.zeros(2, dtype=torch.int64))
     again = planner.shift(task, state, 1)

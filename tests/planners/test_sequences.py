@@ -81,23 +81,34 @@ def test_initial_actions_are_zeros_first_then_diverse_and_bounded() -> None:
     assert all(not torch.equal(u[:, i], u[:, j]) for i in range(6) for j in range(i))
 
 
-def test_restarts_after_a_shift_keep_the_best_and_refresh_the_last() -> None:
+def test_screening_keeps_the_cheapest_of_each_group() -> None:
+    task = block_problem()
+    many = initial_actions(task, make_keys(0, 2), 1 + 3 * 5, 0.5, 0.5)
+    chosen = initial_actions(task, make_keys(0, 2), 4, 0.5, 0.5, screen=5)
+    cost = true_cost(task, many)[0][:, 1:].view(2, 3, 5)
+    assert torch.equal(true_cost(task, chosen)[0][:, 1:], cost.amin(dim=2))
+    assert torch.equal(chosen[:, 0], many[:, 0])
+
+
+def test_restarts_after_a_shift_keep_the_cheapest_and_refresh_the_last() -> None:
     task = block_problem()
     u = counting(2, 6, 4, 4) * torch.arange(1, 7).view(1, 6, 1, 1) / 6
     best = replace(unscored(task, -u[:, 2]), cost=torch.tensor([1.0, torch.inf]).double())
-    new = shift_restarts(task, best, u, 2, make_keys(0, 2), refresh=3, scale=1e-3, correlation=0.0)
+    new, others = shift_restarts(task, best, u, 2, make_keys(0, 2), refresh=3, scale=1e-3, correlation=0.0)
     moved = shift_actions(task, u, 2)
     assert torch.equal(new[0, 0], -moved[0, 2])  # the best plan
     assert torch.equal(new[1, 0], moved[1, 0])  # none was ever scored: what restart 0 had
-    assert torch.equal(new[:, 1:3], moved[:, 1:3])
+    ranking = true_cost(task, moved[:, 1:])[0].argsort(dim=1) + 1
+    assert torch.equal(others, ranking[:, :2])
+    assert torch.equal(new[:, 1:3], torch.take_along_dim(moved, others[:, :, None, None], dim=1))
     for around, i in ((new[:, 0], 3), (torch.zeros(2, 4, 4).double(), 4), (new[:, 0], 5)):
         gap = (new[:, i] - around).abs()
         assert 0 < float(gap.max()) < 1e-2
     assert not torch.equal(new[:, 3], new[:, 5])
-    everything = shift_restarts(task, best, u, 2, make_keys(0, 2), refresh=99, scale=1e-3, correlation=0.0)
-    assert torch.equal(everything[:, 0], new[:, 0])
-    nothing = shift_restarts(task, best, u, 2, make_keys(0, 2), refresh=0, scale=1e-3, correlation=0.0)
-    assert torch.equal(nothing[:, 1:], moved[:, 1:])
+    everything, none = shift_restarts(task, best, u, 2, make_keys(0, 2), refresh=99, scale=1e-3, correlation=0.0)
+    assert torch.equal(everything[:, 0], new[:, 0]) and none.shape == (2, 0)
+    nothing, every = shift_restarts(task, best, u, 2, make_keys(0, 2), refresh=0, scale=1e-3, correlation=0.0)
+    assert torch.equal(nothing[:, 1:], moved[:, 1:]) and every.tolist() == [[1, 2, 3, 4, 5]] * 2
 
 
 def test_ramp_to_goal_spreads_the_gap_evenly() -> None:
