@@ -56,6 +56,7 @@ def save_pretrained(model: LatentWorldModel, folder: str | Path, info: dict[str,
         save_file(weights, Path(temporary) / WEIGHTS_NAME, metadata={"format": "pt"})
         (Path(temporary) / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
         for name in (WEIGHTS_NAME, CONFIG_NAME):
+            os.chmod(Path(temporary) / name, 0o644)  # safetensors writes files that only their owner may read
             os.replace(Path(temporary) / name, folder / name)
     return folder
 

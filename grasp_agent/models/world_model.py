@@ -120,7 +120,12 @@ class LatentWorldModel(nn.Module):
         self.dynamics: nn.Module
         if config.layout == "planar_push":
             self.dynamics = PlanarPushDynamics(
-                config.history, config.dynamics_hidden, config.dynamics_depth, config.radius, config.length
+                config.history,
+                config.dynamics_hidden,
+                config.dynamics_depth,
+                config.radius,
+                config.length,
+                config.action_scale,
             )
         else:
             self.dynamics = MLPDynamics(
@@ -129,6 +134,7 @@ class LatentWorldModel(nn.Module):
                 config.history,
                 config.dynamics_hidden,
                 config.dynamics_depth,
+                config.action_scale,
             )
         self.decoder: FrameDecoder | None = None
         if config.decoder_channels:
@@ -167,7 +173,7 @@ class LatentWorldModel(nn.Module):
 
     def predict(self, states: Tensor, actions: Tensor) -> Tensor:
         """One model step: [N, h, D] states and [N, h, A] actions in environment units -> [N, D]."""
-        following: Tensor = self.dynamics(states, actions / self.config.action_scale)
+        following: Tensor = self.dynamics(states, actions)
         return following
 
     def decode(self, states: Tensor) -> Tensor:

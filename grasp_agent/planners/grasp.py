@@ -316,15 +316,12 @@ class GRASP:
         state = move(problem, state, j == 0)
         state = replace(state, iteration=state.iteration + 1)
         last = j == self.sync_steps - 1
-        if not bool(last.any()):
+        if self.reseed is None or not bool(last.any()):
             return state
         best, rollouts = score(problem, state.best, state.actions)
-        state = replace(state, best=best)
-        if self.reseed is None:
-            return state
         states = ramp_to_goal(problem, rollouts, self.reseed)
         zero = no_moments(self.optimizer, states)  # what the optimiser remembers was about other states
-        return where_rows(last, replace(state, states=states, state_moments=zero), state)
+        return where_rows(last, replace(state, best=best, states=states, state_moments=zero), state)
 
     def _gradient_sync(self, problem: Problem, state: GRASPState, first: Tensor) -> GRASPState:
         moments = where_rows(first, no_moments(self.optimizer, state.actions), state.sync_moments)

@@ -46,16 +46,15 @@ def initial_actions(
     if restarts == 1:
         return start
     noise = scale * smooth_noise(problem, keys, (restarts - 1) * screen, correlation)
-    return torch.cat([start, screened(problem, (start + noise).clamp(-1, 1), screen)], dim=1)
+    drawn = (start + noise).clamp(-1, 1)
+    if screen > 1:
+        with torch.no_grad(), frozen(problem.model):
+            drawn = cheapest_of_each(drawn, true_cost(problem, drawn)[0], screen)
+    return torch.cat([start, drawn], dim=1)
 
 
-@torch.no_grad()
-def screened(problem: Problem, u: Tensor, screen: int) -> Tensor:
-    """The cheapest of each `screen` plans in a row: [B, M * screen, T, A] -> [B, M, T, A]."""
-    if screen == 1:
-        return u
-    with frozen(problem.model):
-        cost, _ = true_cost(problem, u)
+def cheapest_of_each(u: Tensor, cost: Tensor, screen: int) -> Tensor:
+    """The cheapest of each `screen` plans in a row: [B, M * screen, T, A], [B, M * screen] -> [B, M, T, A]."""
     winner = cost.view(len(u), -1, screen).argmin(dim=2)
     winner = winner + screen * torch.arange(winner.shape[1], device=u.device)
     return torch.take_along_dim(u, winner[:, :, None, None], dim=1)
@@ -130,15 +129,13 @@ def shift_restarts(
     first = shift_best(problem, best, u[:, 0], n)
     others = shift_actions(problem, u[:, 1:], n)
     refresh = min(refresh, r - 1)
-    kept = torch.arange(r - 1, device=u.device).expand(b, -1)
     if refresh == 0:
-        return torch.cat([first, others], dim=1), kept + 1
-    if refresh < r - 1:
-        with torch.no_grad(), frozen(problem.model):
-            kept = true_cost(problem, others)[0].argsort(dim=1, stable=True)
-    kept = kept[:, : r - 1 - refresh]
+        return torch.cat([first, others], dim=1), torch.arange(1, r, device=u.device).expand(b, -1)
     noise = scale * smooth_noise(problem, split(keys, 0), refresh * screen, correlation)
     around_best = (torch.arange(refresh * screen, device=u.device) // screen % 2 == 0)[:, None, None]
-    fresh = torch.where(around_best, first, zero_plan(problem).unsqueeze(1)) + noise
-    fresh = screened(problem, fresh.clamp(-1, 1), screen)
-    return torch.cat([first, torch.take_along_dim(others, kept[:, :, None, None], dim=1), fresh], dim=1), kept + 1
+    fresh = (torch.where(around_best, first, zero_plan(problem).unsqueeze(1)) + noise).clamp(-1, 1)
+    with torch.no_grad(), frozen(problem.model):
+        cost, _ = true_cost(problem, torch.cat([others, fresh], dim=1))
+    kept = cost[:, : r - 1].argsort(dim=1, stable=True)[:, : r - 1 - refresh]
+    others = torch.take_along_dim(others, kept[:, :, None, None], dim=1)
+    return torch.cat([first, others, cheapest_of_each(fresh, cost[:, r - 1 :], screen)], dim=1), kept + 1

@@ -145,11 +145,20 @@ def test_a_sync_step_is_one_serial_rollout_and_scores_its_own_iterate() -> None:
     expected = torch.minimum(before.best.cost, cost.min(dim=1).values)
     torch.testing.assert_close(state.best.cost, expected)
     spy.calls = 0
-    state = planner.step(task, state)
-    state = planner.step(task, state)  # the last of J: the synced plan is scored as well
-    assert spy.calls == 3 * 6
-    state = planner.step(task, state)  # and the cycle begins again
-    assert spy.calls == 3 * 6 + 1
+    state = planner.step(task, planner.step(task, state))
+    assert spy.calls == 2 * 6
+    state = planner.step(task, state)  # the cycle begins again
+    assert spy.calls == 2 * 6 + 1
+
+
+def test_reseeding_rolls_out_and_scores_the_synced_plan() -> None:
+    task = linear_quadratic(LINEAR["integrator"](), horizon=6)
+    planner = GRASP(restarts=4, sync_every=1, sync_steps=1, reseed=0.0)
+    state = planner.evaluate(task, planner.init(task, make_keys(0, 2)))
+    state = planner.step(task, planner.step(task, state))
+    cost, states = true_cost(task, state.actions)
+    torch.testing.assert_close(state.states, states[:, :, 1:-1])
+    assert bool((state.best.cost <= cost.amin(dim=1) + 1e-12).all())
 
 
 def test_noise_moves_states_only_fades_and_is_held() -> None:
