@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".mp4", ".gif")
 HOLD_SECONDS = 1.0
+GOAL_SHARE = 4
+"""A scene is this many times as wide as the goal's picture beneath it."""
 _DEFAULT_FPS = 30
 _BACKGROUND, _INK, _SOLVED = (255, 255, 255), (40, 40, 40), (20, 130, 60)
 _MULTIPLE = 16  # video codecs want sides that divide by this
@@ -32,6 +34,7 @@ class _Moment:
     """What the video shows of one entrant at one step."""
 
     picture: Image
+    goal: Image | None
     step: int
     solved: bool
     solved_before: bool
@@ -113,29 +116,28 @@ def _film(
     moments: list[_Moment] = []
 
     def keep(step: int, solved: bool, observation: Any) -> None:
-        picture = _picture(env.render(), observation, panel_size)
         before = bool(moments) and (moments[-1].solved or moments[-1].solved_before)
-        moments.append(_Moment(picture, step, solved, before))
+        scene, goal = _scene(env.render(), panel_size), _goal(observation, panel_size // GOAL_SHARE)
+        moments.append(_Moment(scene, goal, step, solved, before))
 
     row = run_episode(name, entrant, env, episode, seed, same.check, keep)
     return row, moments
 
 
-def _picture(rendering: Any, observation: Any, size: int) -> Image:
-    """The rendering, with the goal as the entrant sees it in the lower right corner."""
-    from PIL import Image, ImageDraw
+def _scene(rendering: Any, size: int) -> Image:
+    from PIL import Image
 
-    picture = Image.fromarray(np.asarray(rendering, np.uint8)).resize((size, size), Image.Resampling.LANCZOS)
+    return Image.fromarray(np.asarray(rendering, np.uint8)).resize((size, size), Image.Resampling.LANCZOS)
+
+
+def _goal(observation: Any, side: int) -> Image | None:
+    """The goal as the entrant sees it, if its observation holds a picture of it."""
+    from PIL import Image
+
     goal = observation.get("goal") if isinstance(observation, Mapping) else None
     if isinstance(goal, np.ndarray) and goal.dtype == np.uint8 and goal.ndim == 3 and goal.shape[-1] == 3:
-        side = size // 4
-        thumbnail = Image.fromarray(goal).resize((side, side), Image.Resampling.LANCZOS)
-        corner = size - side - 4
-        picture.paste(thumbnail, (corner, corner))
-        draw = ImageDraw.Draw(picture)
-        draw.rectangle((corner - 1, corner - 1, corner + side, corner + side), outline=_INK)
-        draw.text((corner, corner - 4), "goal", fill=_INK, font=_font(size // 24), anchor="lb")
-    return picture
+        return Image.fromarray(goal).resize((side, side), Image.Resampling.LANCZOS)
+    return None
 
 
 def _frames(
@@ -145,7 +147,10 @@ def _frames(
     from PIL import Image, ImageDraw
 
     bar, gap = max(20, size // 11), max(4, size // 40)
-    width, height = len(names) * (size + gap) + gap, size + 2 * bar
+    # Beneath the scenes, so that it hides nothing, a strip for the goal as each entrant sees it.
+    pictured = any(moment.goal for film in films for moments in film for moment in moments[:1])
+    side = size // GOAL_SHARE if pictured else 0
+    width, height = len(names) * (size + gap) + gap, size + 2 * bar + side + (gap if pictured else 0)
     shape = (-(-width // _MULTIPLE) * _MULTIPLE, -(-height // _MULTIPLE) * _MULTIPLE)
     font = _font(round(bar * 0.6))
     for film in films:
@@ -170,6 +175,11 @@ def _frames(
                 if moment.solved or moment.solved_before:
                     word = "success" if moment.solved else "success earlier"
                     draw.text((left + size - 2, middle), word, fill=_SOLVED, font=font, anchor="rm")
+                if moment.goal is not None:
+                    corner, top = left + size - side, size + 2 * bar
+                    frame.paste(moment.goal, (corner, top))
+                    draw.rectangle((corner - 1, top - 1, corner + side, top + side), outline=_INK)
+                    draw.text((corner - gap, top + side // 2), "goal as seen", fill=_INK, font=font, anchor="rm")
             yield np.asarray(frame)
 
 
