@@ -122,10 +122,10 @@ class PushTEnv(gym.Env[Any, Any]):
         if render_mode is not None:
             check_choice("render_mode", render_mode, tuple(self.metadata["render_modes"]))
         self.obs_type = obs_type
-        self.resolution = check_integer("resolution", resolution, 8)
+        self.resolution = check_integer("resolution", resolution, 8, usual=96)
         self.control = control
         self.render_mode = render_mode
-        self.visualization_size = check_integer("visualization_size", visualization_size, 8)
+        self.visualization_size = check_integer("visualization_size", visualization_size, 8, usual=512)
 
         self.simulation = PushTSimulation()
         self.goal_pose: Pose = DEFAULT_GOAL

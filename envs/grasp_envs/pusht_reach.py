@@ -94,7 +94,7 @@ class PushTReachEnv(PushTEnv):
         goal_horizon: int = 25,
         reward_type: str = "sparse",
     ) -> None:
-        self.goal_horizon = check_integer("goal_horizon", goal_horizon, 5)
+        self.goal_horizon = check_integer("goal_horizon", goal_horizon, 5, usual=25)
         check_choice("reward_type", reward_type, REWARD_TYPES)
         self.reward_type = reward_type
         super().__init__(obs_type, resolution, control, render_mode, visualization_size)

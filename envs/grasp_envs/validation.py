@@ -19,10 +19,10 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(f"expected {name} to be one of {listed}, got {value!r}, try {choices[0]!r}.")
 
 
-def check_integer(name: str, value: Any, least: int) -> int:
-    """`value` as an int; ValueError unless it is an integer of at least `least`."""
+def check_integer(name: str, value: Any, least: int, usual: int) -> int:
+    """`value` as an int; ValueError unless it is an integer of at least `least`; `usual` is what to try."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"expected {name} to be an integer of at least {least}, got {value!r}, try {max(least, 96)}.")
+        raise ValueError(f"expected {name} to be an integer of at least {least}, got {value!r}, try {usual}.")
     return int(value)
 
 

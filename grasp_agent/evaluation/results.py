@@ -223,8 +223,8 @@ class ResultsFolder:
         different = [key for key in self.settings if written.get(key) != self.settings[key]]
         if different:
             raise ValueError(
-                f"{self.folder}: expected a run with the same settings to continue, got one with another"
-                f" {' and another '.join(different)}; {advice}"
+                f"{self.folder}: expected a run with the same settings to continue, got one with other"
+                f" {' and '.join(different)}; {advice}"
             )
 
 

@@ -116,7 +116,7 @@ def test_another_run_in_the_same_folder_is_refused_and_loses_nothing(
 ) -> None:
     ResultsFolder(tmp_path, SETTINGS).append(GRASP_ROWS[0])
     before = (tmp_path / "results.csv").read_bytes()
-    with pytest.raises(ValueError, match=f"same settings to continue, got one with another {name}; use another folder"):
+    with pytest.raises(ValueError, match=f"same settings to continue, got one with other {name}; use another folder"):
         ResultsFolder(tmp_path, {**SETTINGS, **change})
     assert (tmp_path / "results.csv").read_bytes() == before
 
