@@ -34,9 +34,6 @@ from grasp_agent.types import Budget, Objective, Plan, Problem, WorldModel
 DEFAULT_LOOK_AHEAD = 25
 """Environment steps a plan spans unless a horizon is given."""
 
-FIRST_PLAN_FACTOR = 6
-"""How many times longer the first plan of an episode is thought about, unless budgets are given."""
-
 
 @dataclass(frozen=True)
 class AgentState:
@@ -108,7 +105,7 @@ class MPCAgent:
         budget: when to stop planning, per decision; None means the planner's `decision_iterations`. A budget
             in seconds makes actions depend on the machine's speed.
         first_budget: the same for an episode's first decision, which has no earlier plan to begin from; None
-            means `budget`, or 6 times the planner's iterations if that is None too.
+            means `budget`.
         replan_every: actions of a plan that are executed before the next plan is made.
         device: where to plan; None means where the model is.
         seed: what the planner's randomness is drawn from.
@@ -156,11 +153,8 @@ class MPCAgent:
         self.planner = planner
         self.objective: Objective = GoalDistance() if objective is None else objective
         self.horizon = horizon
-        if budget is None:
-            budget = Budget(iterations=planner.decision_iterations)
-            first_budget = first_budget or Budget(iterations=FIRST_PLAN_FACTOR * planner.decision_iterations)
-        self.budget = budget
-        self.first_budget = first_budget or budget
+        self.budget = Budget(iterations=planner.decision_iterations) if budget is None else budget
+        self.first_budget = self.budget if first_budget is None else first_budget
         self.replan_every = replan_every
         self.seed = seed
         reference = _reference_tensor(world_model)

@@ -362,17 +362,14 @@ def _entrants(
                     f"--goal-weights: expected {world_model.state_shape[0]} numbers, one per number of the "
                     f"latent, got {len(goal_weights)}"
                 )
-            planner = PLANNERS[name]()
-            budget = Budget(planner.decision_iterations)
-            if seconds is not None:
-                budget = Budget(iterations=10_000, seconds=seconds)
+            budget = None if seconds is None else Budget(iterations=10_000, seconds=seconds)
             probe = make_env(env)
             space = probe.action_space
             probe.close()
             entrants[name] = MPCAgent(
                 world_model,
                 space,
-                planner,
+                PLANNERS[name](),
                 objective=GoalDistance(weights=weights),
                 budget=budget,
                 **planning,

@@ -395,10 +395,10 @@ def test_an_episodes_first_decision_has_its_own_budget_whatever_the_neighbours_d
     assert pair.diagnostics.plan_cost.shape == (2,) and pair.last_plan.actions.shape[0] == 2
 
 
-def test_default_budgets_are_the_planners_own() -> None:
+def test_default_budget_is_the_planners_own_for_every_decision() -> None:
     agent = MPCAgent(DotModel(pixels=False), SQUARE, PLANNER)
     assert agent.budget == Budget(iterations=PLANNER.decision_iterations)
-    assert agent.first_budget == Budget(iterations=6 * PLANNER.decision_iterations)
+    assert agent.first_budget == agent.budget
     assert agent.horizon == 25
 
 
