@@ -31,6 +31,10 @@ CLASSIC_ENV = "grasp_envs:grasp_envs/PushT-v0"
 Words = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")]
 Numbers = Annotated[tuple[int, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")]
 Weights = Annotated[tuple[float, ...], tyro.conf.arg(metavar="NUMBER NUMBER ...", help_behavior_hint="(optional)")]
+Paths = Annotated[
+    tuple[Path, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(required, repeatable)")
+]
+MaybeStr = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(optional)")]
 MaybeInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(optional)")]
 MaybeFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(optional)")]
 
@@ -42,6 +46,9 @@ def collect(
     episode_length: int = 100,
     resolution: int = 64,
     policy: str = "expert",
+    model: MaybeStr = None,
+    noise: float = 0.0,
+    goal_horizon: MaybeInt = None,
     seed: int = 0,
     workers: MaybeInt = None,
 ) -> None:
@@ -57,7 +64,11 @@ def collect(
         steps: environment steps in all, rounded up to shards of 5000 (60 MB each with 64 px frames).
         episode_length: steps of an episode, unless it ends before.
         resolution: height and width of the frames; the recipes of `grasp-agent train` read 64.
-        policy: "expert" (the environment's scripted expert) or "random".
+        policy: "expert" (the environment's scripted expert), "random", or "planner": GRASP with --model, so that a
+            model can learn from what its planner gets into.
+        model: world model of policy "planner". Default: the shipped "pusht".
+        noise: deviation of what is added to the planner's actions, in half-ranges of the action; 0.15 explores.
+        goal_horizon: expert steps to the goal (PushTReach). Default: the environment's 25.
         seed: same seed, same data, whatever the number of workers.
         workers: processes that collect. Default: one per core.
     """
@@ -67,7 +78,10 @@ def collect(
     settings = CollectSettings(
         env_ids=env or (ENV, CLASSIC_ENV),
         steps=steps,
+        env_kwargs=() if goal_horizon is None else (("goal_horizon", goal_horizon),),
         policy=policy,
+        model=model or ("pusht" if policy == "planner" else None),
+        noise=noise,
         episode_length=episode_length,
         resolution=resolution,
         seed=seed,
@@ -80,11 +94,14 @@ def collect(
 
 
 def train(
-    data: Path,
+    data: Paths,
     out: Path,
     recipe: str = "pusht",
+    initial: MaybeStr = None,
     encoder_steps: MaybeInt = None,
     dynamics_steps: MaybeInt = None,
+    proposal_steps: MaybeInt = None,
+    backbone: str = "facebook/dinov2-small",
     seed: int = 0,
     device: str = "cpu",
     threads: MaybeInt = None,
@@ -95,40 +112,59 @@ def train(
     (predicted frames under real ones) and OUT/curves.png. In use:
         grasp-agent train --data runs/data --out runs/train
         grasp-agent evaluate --model runs/train/model
+        grasp-agent train --data runs/data --data runs/planned --initial runs/train/model --out runs/tuned
 
     Args:
-        data: folder written by `grasp-agent collect`.
+        data: folder written by `grasp-agent collect`; repeat it to train on several, the metrics are of the first.
         out: output folder; the model is in OUT/model.
-        recipe: "pusht" (pose latents, for planar pushing) or "generic" (free latents from reconstruction).
-        encoder_steps: optimiser steps of stage 1, the encoder. Default: the recipe's.
+        recipe: "pusht" (pose latents, for planar pushing), "generic" (free latents from reconstruction), "joint" (free
+            latents from prediction, encoder and dynamics together) or "dino_wm" (patches of a frozen DINOv2; without
+            OUT/rollouts.png).
+        initial: model to begin from (a shipped name, a folder or a hub id). Default: random weights.
+        encoder_steps: optimiser steps of stage 1, the encoder (recipe "joint": and the dynamics). Default: the
+            recipe's.
         dynamics_steps: optimiser steps of stage 2, the dynamics. Default: the recipe's.
+        proposal_steps: optimiser steps of stage 3, the plan proposals. Default: the recipe's.
+        backbone: DINOv2 of recipe "dino_wm", a folder or a hub id.
         seed: of initial weights and batches.
         device: "cpu" or "cuda".
         threads: CPU threads. Default: PyTorch's choice.
     """
     from grasp_agent.data import EpisodeDataset
-    from grasp_agent.training import RECIPES
+    from grasp_agent.training import RECIPES, dino_wm_recipe, train_dino_wm
     from grasp_agent.training import train as run
-    from grasp_agent.training.report import metrics_table
+    from grasp_agent.training.report import metrics_table, probes_sentence
 
-    if recipe not in RECIPES:
-        raise ValueError(f"--recipe: expected one of {', '.join(sorted(RECIPES))}, got {recipe!r}")
+    if recipe not in (*RECIPES, "dino_wm"):
+        raise ValueError(f"--recipe: expected one of {', '.join(sorted([*RECIPES, 'dino_wm']))}, got {recipe!r}")
     _check_device(device)
     _set_threads(threads)
-    chosen = replace(RECIPES[recipe](), seed=seed)
-    if encoder_steps is not None:
-        chosen = replace(chosen, encoder=replace(chosen.encoder, steps=encoder_steps))
-    if dynamics_steps is not None:
-        chosen = replace(chosen, dynamics=replace(chosen.dynamics, steps=dynamics_steps))
-    episodes = EpisodeDataset(data)
+    episodes = EpisodeDataset(*data)
     with _progress() as progress:
         show = _bars(progress)
 
         def on_log(stage: str, step: int, steps: int, terms: dict[str, float]) -> None:
             show(stage, step, steps, f"loss {terms['loss']:.4g}")
 
-        metrics = run(episodes, chosen, out, device, on_log, _say)
+        if recipe == "dino_wm":
+            if (initial, encoder_steps, proposal_steps) != (None, None, None):
+                raise ValueError("--recipe dino_wm: expected no other option of the stages than --dynamics-steps")
+            patches = replace(dino_wm_recipe(episodes, backbone), seed=seed)
+            if dynamics_steps is not None:
+                patches = replace(patches, predictor=replace(patches.predictor, steps=dynamics_steps))
+            metrics = train_dino_wm(episodes, patches, out, device, on_log, _say)
+        else:
+            chosen = replace(RECIPES[recipe](), seed=seed)
+            if encoder_steps is not None:
+                chosen = replace(chosen, encoder=replace(chosen.encoder, steps=encoder_steps))
+            if dynamics_steps is not None:
+                chosen = replace(chosen, dynamics=replace(chosen.dynamics, steps=dynamics_steps))
+            if proposal_steps is not None:
+                chosen = replace(chosen, proposal=replace(chosen.proposal, steps=proposal_steps))
+            metrics = run(episodes, chosen, out, device, initial, on_log, _say)
     console.print(metrics_table(metrics))
+    if known := probes_sentence(metrics):
+        _say(known)
     _say(f"model in {out / 'model'}")
     _say(f"next: grasp-agent evaluate --model {out / 'model'}")
 
@@ -145,6 +181,7 @@ def evaluate(
     horizon: MaybeInt = None,
     replan_every: int = 1,
     goal_weights: Weights = (),
+    workers: int = 1,
     threads: MaybeInt = None,
 ) -> None:
     """Let policies play the same seeded episodes side by side; a stopped run goes on where it was.
@@ -167,7 +204,8 @@ def evaluate(
         horizon: model steps a plan spans. Default: 25 environment steps.
         replan_every: environment steps between plans.
         goal_weights: how much each latent number counts; 0 0 1 1 1 1 for PushT-v0, where only the block does.
-        threads: CPU threads. Default: PyTorch's choice.
+        workers: processes that play, each with one thread; the latencies are honest up to one per core.
+        threads: CPU threads of a single worker. Default: PyTorch's choice.
     """
     from grasp_agent.evaluation import evaluate as run
     from grasp_agent.evaluation import plot_success, results_table
@@ -178,7 +216,7 @@ def evaluate(
     planning = {"horizon": horizon, "replan_every": replan_every}
     entrants = _entrants(policy or ("grasp", "random"), env, model, planning, seconds, goal_weights)
     kwargs = {} if goal_horizon is None else {"goal_horizon": goal_horizon}
-    results = run(entrants, env, range(seed, seed + episodes), env_kwargs=kwargs, out=out)
+    results = run(entrants, env, range(seed, seed + episodes), env_kwargs=kwargs, out=out, workers=workers)
     console.print(results_table(results))
     plot_success(results, out / "success.png")
     _say(f"results in {out}")

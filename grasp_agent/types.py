@@ -53,6 +53,32 @@ class WorldModel(Protocol):
         ...
 
 
+class Proposing(Protocol):
+    """What a world model may offer on top: plans worth starting from, learned from the data that it was trained on."""
+
+    proposes: bool
+    """Whether it has learned to."""
+
+    def propose(self, states: Tensor, past_actions: Tensor, goal: Tensor, noise: Tensor) -> Tensor:
+        """Turn noise into plausible plans towards a goal.
+
+        Args:
+            states: the last h states, [B, h, *S].
+            past_actions: the h - 1 blocks between them in environment units, [B, h - 1, A].
+            goal: [B, *S].
+            noise: standard normal numbers, [B, N, T * k, action_dim]; each draw gives another plan.
+
+        Returns:
+            Environment actions, [B, N, T * k, action_dim], within no bounds.
+        """
+        ...
+
+
+def proposes(model: WorldModel) -> bool:
+    """Whether a world model proposes plans (see `Proposing`)."""
+    return bool(getattr(model, "proposes", False))
+
+
 class Objective(Protocol):
     """What a plan is judged by. All costs are per row, lower is better."""
 

@@ -54,7 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of 40 steps, and a recipe for 16 px that takes a moment."""
     monkeypatch.setattr(grasp_agent.data, "CollectSettings", functools.partial(CollectSettings, shard_steps=40))
-    recipe = Recipe(model=TINY, unroll=2, held_out=0.3)
+    recipe = Recipe(model=TINY, representation="supervised", unroll=2, held_out=0.3)
     recipe = replace(
         recipe, encoder=replace(recipe.encoder, batch=8, steps=4), dynamics=replace(recipe.dynamics, batch=8, steps=4)
     )
@@ -197,7 +197,10 @@ CASES = {
         ["collect", "--out", "D/x", "--env", "Pendulum-v1", "--policy", "random"],
         "expected uint8 frames of shape (64, 64, 3)",
     ),
-    "collect: unknown policy": (["collect", "--out", "D/x", "--policy", "human"], "expected 'expert' or 'random'"),
+    "collect: unknown policy": (
+        ["collect", "--out", "D/x", "--policy", "human"],
+        "expected one of expert, random, planner",
+    ),
     "collect: negative steps": (["collect", "--out", "D/x", "--steps", "-5"], "steps: expected at least 1, got -5"),
     "collect: no workers": (["collect", "--out", "D/x", "--workers", "0"], "workers: expected at least 1"),
     "collect: tiny frames": (["collect", "--out", "D/x", "--resolution", "2"], "resolution"),
@@ -212,7 +215,7 @@ CASES = {
     "train: resolution": (["train", "--data", "D/data", "--out", "D/x"], "expected frames of 64 px, got 16"),
     "train: unknown recipe": (
         ["train", "--data", "D/data", "--out", "D/x", "--recipe", "best"],
-        "expected one of generic, pusht",
+        "expected one of dino_wm, generic, joint, pusht",
     ),
     "train: no steps": (
         ["train", "--data", "D/data", "--out", "D/x", "--encoder-steps", "0"],

@@ -21,37 +21,58 @@ FORMAT = "grasp-agent episodes"
 
 
 class EpisodeDataset:
-    """Read-only view of collected episodes.
+    """Read-only view of collected episodes, of one data folder or of several together.
 
     Frames are numbered through all shards; frames stay on disk, everything else is in memory.
 
     Attributes:
-        meta: the content of dataset.json.
+        folder: the first data folder.
+        settings: how each folder was collected.
         actions: [F, action_dim]; `actions[i]` leads from frame i to i + 1 inside an episode.
         states: [F, state_dim] simulator states, or None.
         starts: first frame of each episode, [E].
         lengths: frames of each episode, [E].
+        source: number of the folder each episode is from, [E].
 
     Raises:
         FileNotFoundError: not a data folder.
-        ValueError: of another format, without a finished shard, or with a damaged one.
+        ValueError: none given, of another format, without a finished shard, with a damaged one, or of frames or
+            actions that do not fit the first folder's.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self.meta = read_meta(self.folder)
-        shards = sorted(p for p in self.folder.glob("shard-*") if p.is_dir())
-        if not shards:
-            raise ValueError(
-                f"{folder}: expected at least one finished shard, got none; try `grasp-agent collect` again"
-            )
+    def __init__(self, *folders: str | Path) -> None:
+        if not folders:
+            raise ValueError("data: expected at least one data folder, got none")
+        self.folder = Path(folders[0])
+        self.settings: list[dict[str, Any]] = []
+        shards: list[Path] = []
+        of_folder: list[int] = []
+        for number, folder in enumerate(folders):
+            self.settings.append(read_meta(Path(folder))["settings"])
+            found = sorted(p for p in Path(folder).glob("shard-*") if p.is_dir())
+            if not found:
+                raise ValueError(
+                    f"{folder}: expected at least one finished shard, got none; try `grasp-agent collect` again"
+                )
+            shards += found
+            of_folder += [number] * len(found)
         self._frames = [_load(p / "frames.npy", mmap=True) for p in shards]
         self._first = np.cumsum([0] + [len(f) for f in self._frames])
-        self.actions: NDArray[np.float32] = np.concatenate([_load(p / "actions.npy") for p in shards])
+        actions = [_load(p / "actions.npy") for p in shards]
+        for path, frames, moves in zip(shards, self._frames, actions, strict=True):
+            if frames.shape[1:] != self._frames[0].shape[1:] or moves.shape[1:] != actions[0].shape[1:]:
+                raise ValueError(
+                    f"{path}: expected frames {list(self._frames[0].shape[1:])} and actions"
+                    f" {list(actions[0].shape[1:])} as in {shards[0]}, got {list(frames.shape[1:])} and"
+                    f" {list(moves.shape[1:])}"
+                )
+        self.actions: NDArray[np.float32] = np.concatenate(actions)
         self.states: NDArray[np.float64] | None = None
         if all((p / "states.npy").is_file() for p in shards):
             self.states = np.concatenate([_load(p / "states.npy") for p in shards])
-        self.lengths: NDArray[np.int64] = np.concatenate([_load(p / "lengths.npy") for p in shards])
+        lengths = [_load(p / "lengths.npy") for p in shards]
+        self.lengths: NDArray[np.int64] = np.concatenate(lengths)
+        self.source: NDArray[np.int64] = np.repeat(of_folder, [len(n) for n in lengths])
         for name, count in (("actions", len(self.actions)), ("lengths", int(self.lengths.sum()))):
             if count != len(self):
                 raise ValueError(
@@ -77,12 +98,18 @@ class EpisodeDataset:
         return out
 
     def split(self, held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Episode numbers for training and for validation: the last `held_out` share of the episodes is kept apart."""
-        n = len(self.lengths)
-        kept = max(1, round(n * held_out))
-        if kept >= n:
-            raise ValueError(f"{self.folder}: expected at least 2 episodes to keep some for validation, got {n}")
-        return np.arange(n - kept), np.arange(n - kept, n)
+        """Episode numbers for training and for validation: of each folder, the last `held_out` share is kept apart."""
+        kept = np.zeros(len(self.lengths), bool)
+        for number in range(len(self.settings)):
+            episodes = np.flatnonzero(self.source == number)
+            count = max(1, round(len(episodes) * held_out))
+            if count >= len(episodes):
+                raise ValueError(
+                    f"{self.folder}: expected at least 2 episodes in each folder to keep some for validation,"
+                    f" got {len(episodes)}"
+                )
+            kept[episodes[-count:]] = True
+        return np.flatnonzero(~kept), np.flatnonzero(kept)
 
     def windows(self, episodes: NDArray[np.int64], length: int) -> NDArray[np.int64]:
         """First frames of all windows of `length` frames that lie inside one of the `episodes`."""

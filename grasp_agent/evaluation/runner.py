@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import pickle
+import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from numbers import Number
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -28,12 +33,14 @@ def evaluate(
     env_kwargs: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     progress: bool = True,
+    workers: int = 1,
 ) -> Results:
     """Let every entrant play the same seeded episodes and compare them.
 
     Each entrant gets its own environment with the observation it needs (an agent pixels of its world model's
     size, a saved policy the observation it was trained on); reset with the same seed, they start the same
-    episode, which is verified. Episodes run one after the other in this process, the entrants taking turns.
+    episode, which is verified. The entrants take turns episode by episode, in this process or in several; results
+    do not depend on how many, save the latencies, for which each process has a core of its own at best.
 
     Args:
         entrants: name to participant; the first is the one the others are compared to. See `make_entrants`.
@@ -43,50 +50,130 @@ def evaluate(
         out: folder for results.csv and results.json; a killed run with the same settings goes on where it
             stopped.
         progress: show a progress bar on the standard error stream.
+        workers: processes that play; with more than one, entrants travel there pickled, and each process computes
+            with one thread.
 
     Returns:
         Rows and summary.
 
     Raises:
         ValueError, TypeError: bad entrants, environment, seeds or folder; entrants that would play different
-            episodes.
+            episodes; entrants that cannot be pickled, with several workers.
+        RuntimeError: a worker process was killed.
     """
+    if workers < 1:
+        raise ValueError(f"workers: expected at least 1, got {workers}")
     seeds = [int(seed) for seed in seeds]
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ValueError(f"seeds: expected one or more different non-negative integers, got {seeds[:10]}")
     participants = make_entrants(entrants)
     common = dict(env_kwargs or {})
-    with ExitStack() as stack:
-        envs: dict[str, gym.Env[Any, Any]] = {}
-        described: dict[str, Any] = {}
-        for name, entrant in participants.items():
-            envs[name], used = entrant.open(env_id, common)
-            stack.callback(envs[name].close)
-            described[name] = {**entrant.describe(), "env_kwargs": used}
-        settings = {"environment": env_id, "env_kwargs": common, "seeds": seeds, "entrants": described}
+    with _Match(participants, env_id, common) as match:
+        settings = {"environment": env_id, "env_kwargs": common, "seeds": seeds, "entrants": match.described}
         folder = None if out is None else ResultsFolder(out, settings)
         rows = [] if folder is None else list(folder.rows)
         played = {(row.entrant, row.episode) for row in rows}
+        open_games = [
+            (episode, seed, missing)
+            for episode, seed in enumerate(seeds)
+            if (missing := [name for name in participants if (name, episode) not in played])
+        ]
         with _progress_bar(progress) as bar:
             task = bar.add_task("evaluating", total=len(seeds) * len(participants), completed=len(rows))
-            for episode, seed in enumerate(seeds):
-                missing = [name for name in participants if (name, episode) not in played]
-                same = SameEpisode()
-                if missing and len(missing) < len(participants):
-                    # Resuming within an episode: learn which one the others played.
-                    same.check(next(iter(participants)), envs[next(iter(participants))].reset(seed=seed)[1])
-                for name in missing:
-                    bar.update(task, description=name)
-                    row = run_episode(name, participants[name], envs[name], episode, seed, same.check)
-                    rows.append(row)
-                    if folder is not None:
-                        folder.append(row)
-                    bar.advance(task)
+            for row in _play_all(match, open_games, min(workers, len(open_games))):
+                rows.append(row)
+                if folder is not None:
+                    folder.append(row)
+                bar.update(task, description=row.entrant, advance=1)
     order = {name: index for index, name in enumerate(participants)}
     results = Results(settings, tuple(sorted(rows, key=lambda row: (row.episode, order[row.entrant]))))
     if folder is not None:
         folder.finish(results)
     return results
+
+
+Game = tuple[int, int, list[str]]
+"""An episode's index, its seed, and who has yet to play it."""
+
+
+class _Match:
+    """Participants with their open environments."""
+
+    def __init__(self, participants: Mapping[str, Entrant], env_id: str, common: Mapping[str, Any]) -> None:
+        self.participants, self.env_id, self.common = dict(participants), env_id, dict(common)
+        self.envs: dict[str, gym.Env[Any, Any]] = {}
+        self.described: dict[str, Any] = {}
+
+    def __enter__(self) -> _Match:
+        try:
+            for name, entrant in self.participants.items():
+                self.envs[name], used = entrant.open(self.env_id, self.common)
+                self.described[name] = {**entrant.describe(), "env_kwargs": used}
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for env in self.envs.values():
+            env.close()
+
+    def play(self, game: Game) -> Iterator[EpisodeResult]:
+        """Let those who have yet to play an episode play it."""
+        episode, seed, missing = game
+        same = SameEpisode()
+        if len(missing) < len(self.participants):
+            # Resuming within an episode: learn which one the others played.
+            first = next(iter(self.participants))
+            same.check(first, self.envs[first].reset(seed=seed)[1])
+        for name in missing:
+            yield run_episode(name, self.participants[name], self.envs[name], episode, seed, same.check)
+
+
+def _play_all(match: _Match, games: Sequence[Game], workers: int) -> Iterator[EpisodeResult]:
+    """Play the games, here or in `workers` processes; rows come as they are ready."""
+    if workers <= 1:
+        for game in games:
+            yield from match.play(game)
+        return
+    arguments = (match.participants, match.env_id, match.common)
+    try:
+        pickle.dumps(arguments)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise TypeError(
+            f"entrants: expected ones that can be sent to worker processes, got one that cannot be pickled ({error});"
+            " try workers=1"
+        ) from None
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _enter_worker, arguments)
+    try:
+        for future in as_completed([pool.submit(_play_in_worker, game) for game in games]):
+            yield from future.result()
+    except BrokenProcessPool:
+        raise RuntimeError(
+            "evaluate: expected the worker processes to live, but one was killed (out of memory?); rows already"
+            " written are kept, try again with fewer workers"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_worker_match: _Match | Exception
+
+
+def _enter_worker(participants: Mapping[str, Entrant], env_id: str, common: Mapping[str, Any]) -> None:
+    global _worker_match
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback
+    torch.set_num_threads(1)
+    try:
+        _worker_match = _Match(participants, env_id, common).__enter__()
+    except (ValueError, TypeError) as error:  # raised here it would only break the pool
+        _worker_match = error
+
+
+def _play_in_worker(game: Game) -> list[EpisodeResult]:
+    if isinstance(_worker_match, Exception):
+        raise _worker_match
+    return list(_worker_match.play(game))
 
 
 def run_episode(

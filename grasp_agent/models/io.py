@@ -1,5 +1,7 @@
 """Saving and loading world models: a folder with config.json and model.safetensors; never pickle.
 
+A model on a pretrained backbone has that beside it, in backbone/, as `transformers` writes it.
+
 load_world_model("pusht")              shipped with the package
 load_world_model("runs/train/model")   a folder written by `save_pretrained` or `grasp-agent train`
 load_world_model("owner/name")         a Hugging Face hub repository (extra `[hub]`)
@@ -17,13 +19,21 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from grasp_agent.models.dino_wm import DinoWMConfig, DinoWorldModel
+from grasp_agent.models.dinov2 import load_backbone, save_backbone
 from grasp_agent.models.world_model import LatentWorldModel, WorldModelConfig
+
+SavedModel = LatentWorldModel | DinoWorldModel
 
 FORMAT = "grasp-agent world model"
 FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+BACKBONE_NAME = "backbone"
+KINDS = {"latent": LatentWorldModel, "dino_wm": DinoWorldModel}
+"""What config.json says under "kind"; files from before there were two do not say and hold the first."""
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 
 
@@ -32,7 +42,7 @@ def pretrained_names() -> list[str]:
     return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{CONFIG_NAME}"))
 
 
-def save_pretrained(model: LatentWorldModel, folder: str | Path, info: dict[str, Any] | None = None) -> Path:
+def save_pretrained(model: SavedModel, folder: str | Path, info: dict[str, Any] | None = None) -> Path:
     """Write config.json and model.safetensors, each under a temporary name first.
 
     Args:
@@ -48,25 +58,33 @@ def save_pretrained(model: LatentWorldModel, folder: str | Path, info: dict[str,
     config = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
+        "kind": next(kind for kind, known in KINDS.items() if isinstance(model, known)),
         "model": dataclasses.asdict(model.config),
         "info": info or {},
     }
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    weights = {name: value.detach().cpu().contiguous() for name, value in _own_weights(model).items()}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
-        save_file(weights, Path(temporary) / WEIGHTS_NAME, metadata={"format": "pt"})
-        (Path(temporary) / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
-        for name in (WEIGHTS_NAME, CONFIG_NAME):
-            os.chmod(Path(temporary) / name, 0o644)  # safetensors writes files that only their owner may read
-            os.replace(Path(temporary) / name, folder / name)
+        written = Path(temporary)
+        names = [WEIGHTS_NAME, CONFIG_NAME]
+        if isinstance(model, DinoWorldModel):
+            save_backbone(model.backbone, written / BACKBONE_NAME)
+            (folder / BACKBONE_NAME).mkdir(exist_ok=True)
+            names = [f"{BACKBONE_NAME}/{path.name}" for path in (written / BACKBONE_NAME).iterdir()] + names
+        save_file(weights, written / WEIGHTS_NAME, metadata={"format": "pt"})
+        (written / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
+        for name in names:
+            os.chmod(written / name, 0o644)  # safetensors writes files that only their owner may read
+            os.replace(written / name, folder / name)
     return folder
 
 
-def from_pretrained(folder: str | Path, device: str | torch.device | None = None) -> LatentWorldModel:
+def from_pretrained(folder: str | Path, device: str | torch.device | None = None) -> SavedModel:
     """Load what `save_pretrained` wrote, in evaluation mode.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged, of another format, or its weights do not fit the configuration.
+        ImportError: the model's backbone needs `transformers`, which is not installed.
     """
     folder = Path(folder)
     for name in (CONFIG_NAME, WEIGHTS_NAME):
@@ -84,8 +102,23 @@ def from_pretrained(folder: str | Path, device: str | torch.device | None = None
             f"{folder / CONFIG_NAME}: expected version {FORMAT_VERSION}, got {config.get('version')!r}; "
             "try a newer grasp-agent or train the model again"
         )
+    kind = config.get("kind", "latent")
+    if kind not in KINDS:
+        raise ValueError(
+            f"{folder / CONFIG_NAME}: expected a model of kind {' or '.join(KINDS)}, got {kind!r}; "
+            "try a newer grasp-agent"
+        )
+    model: SavedModel
     try:
-        model = LatentWorldModel(WorldModelConfig(**config["model"]))
+        if kind == "dino_wm":
+            settings = DinoWMConfig(**config["model"])
+            if not (folder / BACKBONE_NAME / CONFIG_NAME).is_file():
+                raise FileNotFoundError(
+                    f"{folder}: expected a world model folder with {BACKBONE_NAME}/{CONFIG_NAME}, which is missing"
+                )
+            model = DinoWorldModel(settings, load_backbone(folder / BACKBONE_NAME, settings.grid))
+        else:
+            model = LatentWorldModel(WorldModelConfig(**config["model"]))
     except (TypeError, KeyError) as error:
         raise ValueError(f"{folder / CONFIG_NAME}: expected the settings of a world model, got {error}") from None
     try:
@@ -95,7 +128,7 @@ def from_pretrained(folder: str | Path, device: str | torch.device | None = None
             f"{folder / WEIGHTS_NAME}: expected a whole safetensors file, got a truncated or other file "
             f"({error}); try copying it again"
         ) from None
-    expected = model.state_dict()
+    expected = _own_weights(model)
     missing = sorted(expected.keys() - weights.keys())
     unknown = sorted(weights.keys() - expected.keys())
     misfit = sorted(k for k in expected.keys() & weights.keys() if expected[k].shape != weights[k].shape)
@@ -104,17 +137,22 @@ def from_pretrained(folder: str | Path, device: str | torch.device | None = None
             f"{folder / WEIGHTS_NAME}: weights do not fit {CONFIG_NAME}: missing {missing[:3]}, unknown "
             f"{unknown[:3]}, of another shape {misfit[:3]}"
         )
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, strict=False)  # the backbone has brought its own
     return model.to(device or "cpu").eval()
 
 
-def load_world_model(name_or_path: str | Path, device: str | torch.device | None = None) -> LatentWorldModel:
+def _own_weights(model: SavedModel) -> dict[str, Tensor]:
+    """The weights that belong into model.safetensors: all but the backbone's."""
+    return {name: value for name, value in model.state_dict().items() if not name.startswith(f"{BACKBONE_NAME}.")}
+
+
+def load_world_model(name_or_path: str | Path, device: str | torch.device | None = None) -> SavedModel:
     """Load a world model by its shipped name, a folder, or a Hugging Face hub id ("owner/name").
 
     Raises:
         ValueError: nothing of that name; the message lists what ships with the package.
         FileNotFoundError, ValueError: as `from_pretrained`.
-        ImportError: a hub id, and huggingface_hub is not installed.
+        ImportError: a hub id without huggingface_hub, or a backbone without transformers.
     """
     if str(name_or_path) in pretrained_names():
         return from_pretrained(PRETRAINED / str(name_or_path), device)
@@ -138,7 +176,7 @@ def _download(hub_id: str) -> Path:
             f"pip install 'grasp-agent[hub]'"
         ) from None
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=[CONFIG_NAME, WEIGHTS_NAME]))
+        return Path(snapshot_download(hub_id, allow_patterns=[CONFIG_NAME, WEIGHTS_NAME, f"{BACKBONE_NAME}/*"]))
     except Exception as error:  # the hub client raises many kinds, network errors among them
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(

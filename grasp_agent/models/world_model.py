@@ -1,4 +1,4 @@
-"""A latent world model of images: encoder, dynamics and decoder behind the `WorldModel` protocol."""
+"""A latent world model of images: encoder, dynamics, decoder and proposals behind the `WorldModel` protocol."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from grasp_agent.models.decoder import FrameDecoder
 from grasp_agent.models.dynamics import MLPDynamics, PlanarPushDynamics
 from grasp_agent.models.encoders import ConvEncoder
+from grasp_agent.models.proposal import Context, PlanarPushContext, PlanProposal, WindowContext
 from grasp_agent.types import Observation
 
 PUSH_STATE_SIZE = 6
@@ -41,6 +42,9 @@ class WorldModelConfig:
         dynamics_hidden: width of the dynamics network.
         dynamics_depth: its hidden layers.
         decoder_channels: channels of the decoder's last scale; 0 means no decoder.
+        proposal_hidden: width of the network that proposes plans; 0 means that the model makes no proposals.
+        proposal_depth: its residual blocks.
+        proposal_steps: environment steps of a proposed plan.
     """
 
     image_size: int = 64
@@ -59,6 +63,9 @@ class WorldModelConfig:
     dynamics_hidden: int = 384
     dynamics_depth: int = 3
     decoder_channels: int = 16
+    proposal_hidden: int = 0
+    proposal_depth: int = 3
+    proposal_steps: int = 25
 
     def __post_init__(self) -> None:
         if self.layout not in ("free", "planar_push"):
@@ -86,6 +93,8 @@ class WorldModelConfig:
             "encoder_hidden": self.encoder_hidden,
             "dynamics_hidden": self.dynamics_hidden,
             "dynamics_depth": self.dynamics_depth,
+            "proposal_depth": self.proposal_depth,
+            "proposal_steps": self.proposal_steps,
         }
         for name, value in positive.items():
             if value <= 0:
@@ -142,6 +151,18 @@ class LatentWorldModel(nn.Module):
                 config.image_size, config.decoder_channels, config.encoder_hidden, config.state_size
             )
 
+        self.proposal: PlanProposal | None = None
+        if config.proposal_hidden:
+            self.proposal = PlanProposal(
+                _context(config),
+                config.proposal_steps,
+                config.action_dim,
+                config.proposal_hidden,
+                config.proposal_depth,
+                config.action_scale,
+            )
+        self.proposes = self.proposal is not None
+
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
@@ -188,5 +209,30 @@ class LatentWorldModel(nn.Module):
         images: Tensor = self.decoder(scaled)
         return images
 
+    def propose(self, states: Tensor, past_actions: Tensor, goal: Tensor, noise: Tensor) -> Tensor:
+        """Plans towards a goal, as `grasp_agent.types.Proposing` says; every other one looks at the whole goal.
+
+        Beyond `proposal_steps` environment steps a plan stands still.
+
+        Raises:
+            ValueError: the model makes no proposals.
+        """
+        if self.proposal is None:
+            raise ValueError("propose: this world model makes no proposals (proposal_hidden = 0)")
+        b, n, steps, dim = noise.shape
+        missing = self.proposal.steps - steps
+        drawn = nn.functional.pad(noise, (0, 0, 0, max(missing, 0)))[:, :, : self.proposal.steps]
+        shown = (torch.arange(n, device=noise.device) % 2).to(noise.dtype).repeat(b).unsqueeze(1)
+        given = [x.repeat_interleave(n, dim=0) for x in (states, past_actions, goal)]
+        plans = self.proposal(*given, shown, drawn.flatten(0, 1)).view(b, n, self.proposal.steps, dim)
+        return nn.functional.pad(plans, (0, 0, 0, max(-missing, 0)))[:, :, :steps]
+
     def _latent_scale(self) -> float:
         return self.config.length if self.config.layout == "planar_push" else 1.0
+
+
+def _context(config: WorldModelConfig) -> Context:
+    """What the model's proposals are conditioned on."""
+    if config.layout == "planar_push":
+        return PlanarPushContext(config.history, config.radius, config.length, config.action_scale)
+    return WindowContext(config.state_size, config.action_dim, config.action_block, config.history, config.action_scale)

@@ -133,7 +133,7 @@ class GRASP:
     """
 
     name: ClassVar[str] = "grasp"
-    decision_iterations: ClassVar[int] = 8
+    decision_iterations: ClassVar[int] = 5
 
     restarts: int = 8
     action_rate: float = 0.02
@@ -156,7 +156,7 @@ class GRASP:
     screen: int = 8
     sync: Literal["gradient", "cem"] = "gradient"
     sync_every: int | None = 1
-    sync_steps: int = 7
+    sync_steps: int = 4
     sync_rate: float = 0.1
     sync_samples: int = 64
     sync_elites: int = 8

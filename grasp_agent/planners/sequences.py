@@ -7,12 +7,14 @@ steps, are interpolated.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import Best, frozen, true_cost, zero_plan
+from grasp_agent.planners.base import Best, frozen, normalised_units, true_cost, zero_plan
 from grasp_agent.rng import normal, split
-from grasp_agent.types import Problem
+from grasp_agent.types import Problem, Proposing, proposes
 
 
 def smooth_noise(problem: Problem, keys: Tensor, count: int, correlation: float) -> Tensor:
@@ -26,12 +28,12 @@ def smooth_noise(problem: Problem, keys: Tensor, count: int, correlation: float)
     steps = problem.horizon * k
     white = normal(keys, (count, steps, dim), problem.goal.dtype)
     if correlation == 0:
-        return white.view(-1, count, problem.horizon, k * dim)
+        return white.view(problem.batch, count, problem.horizon, k * dim)
     lag = torch.arange(steps, device=white.device)
     lag = (lag[:, None] - lag[None, :]).to(white.dtype)
     memory = torch.pow(correlation, lag).tril()
     memory[:, 1:] *= (1 - correlation**2) ** 0.5  # but the first number has full variance: stationary at once
-    return (memory @ white).view(-1, count, problem.horizon, k * dim)
+    return (memory @ white).view(problem.batch, count, problem.horizon, k * dim)
 
 
 def initial_actions(
@@ -39,18 +41,33 @@ def initial_actions(
 ) -> Tensor:
     """Normalised plans [B, restarts, T, A]: zero actions, then smooth random ones of deviation `scale`.
 
-    Each random plan is the best of `screen` drawn for it, by true rollout cost: a plan that meets nothing has no
+    Where the model proposes plans, half of the others begin from proposals instead.
+
+    Each drawn plan is the best of `screen` drawn for it, by true rollout cost: a plan that meets nothing has no
     gradient towards anything, and looking at many is cheap where one batched rollout scores them all.
     """
     start = zero_plan(problem).unsqueeze(1)
     if restarts == 1:
         return start
-    noise = scale * smooth_noise(problem, keys, (restarts - 1) * screen, correlation)
-    drawn = (start + noise).clamp(-1, 1)
+    proposed = restarts // 2 if proposes(problem.model) else 0
+    drawn = start + scale * smooth_noise(problem, keys, (restarts - 1 - proposed) * screen, correlation)
+    if proposed:
+        drawn = torch.cat([proposed_actions(problem, split(keys, 1), proposed * screen), drawn], dim=1)
+    drawn = drawn.clamp(-1, 1)
     if screen > 1:
         with torch.no_grad(), frozen(problem.model):
             drawn = cheapest_of_each(drawn, true_cost(problem, drawn)[0], screen)
     return torch.cat([start, drawn], dim=1)
+
+
+def proposed_actions(problem: Problem, keys: Tensor, count: int) -> Tensor:
+    """Plans that the model proposes, normalised, [B, count, T, A]."""
+    model = cast(Proposing, problem.model)
+    steps = problem.horizon * problem.model.action_block
+    noise = normal(keys, (count, steps, problem.model.action_dim), problem.goal.dtype)
+    with torch.no_grad(), frozen(problem.model):
+        plans = model.propose(problem.states, problem.past_actions, problem.goal, noise)
+    return normalised_units(problem, plans.reshape(problem.batch, count, problem.horizon, -1))
 
 
 def cheapest_of_each(u: Tensor, cost: Tensor, screen: int) -> Tensor:
@@ -119,8 +136,8 @@ def shift_restarts(
     """Restarts for a warm start.
 
     Restart 0 becomes the shifted best plan, then come the cheapest of the other restarts' own plans, shifted; the
-    last `refresh` (but never restart 0) begin anew, by turns as the best plan disturbed (refine what works) and as
-    random plans (look elsewhere), each the best of `screen` drawn for it.
+    last `refresh` (but never restart 0) begin anew, half as the best plan disturbed (refine what works) and half as
+    the model's proposals or, where it makes none, random plans (look elsewhere); each is the best of `screen` drawn.
 
     Returns:
         Plans [B, R, T, A], and which restarts of `u` follow restart 0, [B, R - 1 - refresh].
@@ -131,9 +148,14 @@ def shift_restarts(
     refresh = min(refresh, r - 1)
     if refresh == 0:
         return torch.cat([first, others], dim=1), torch.arange(1, r, device=u.device).expand(b, -1)
-    noise = scale * smooth_noise(problem, split(keys, 0), refresh * screen, correlation)
-    around_best = (torch.arange(refresh * screen, device=u.device) // screen % 2 == 0)[:, None, None]
-    fresh = (torch.where(around_best, first, zero_plan(problem).unsqueeze(1)) + noise).clamp(-1, 1)
+    elsewhere = refresh // 2
+    nearby = first + scale * smooth_noise(problem, split(keys, 0), (refresh - elsewhere) * screen, correlation)
+    if proposes(problem.model):
+        away = proposed_actions(problem, split(keys, 1), elsewhere * screen)
+    else:
+        noise = scale * smooth_noise(problem, split(keys, 1), elsewhere * screen, correlation)
+        away = zero_plan(problem).unsqueeze(1) + noise
+    fresh = torch.cat([nearby, away], dim=1).clamp(-1, 1)
     with torch.no_grad(), frozen(problem.model):
         cost, _ = true_cost(problem, torch.cat([others, fresh], dim=1))
     kept = cost[:, : r - 1].argsort(dim=1, stable=True)[:, : r - 1 - refresh]

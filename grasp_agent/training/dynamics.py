@@ -19,9 +19,60 @@ from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.world_model import LatentWorldModel
 from grasp_agent.training.loop import Batch, Losses
 from grasp_agent.training.planar_push import random_symmetry
+from grasp_agent.types import WorldModel
 
 
-class DynamicsTask:
+class FrameWindows:
+    """Windows of frames and actions around frames of the data.
+
+    Args:
+        model: whose history and action block they follow.
+        data: actions and episode boundaries.
+    """
+
+    def __init__(self, model: WorldModel, data: EpisodeDataset) -> None:
+        self.model = model
+        self.actions = torch.from_numpy(data.actions)
+        self.episode_start = torch.from_numpy(np.repeat(data.starts, data.lengths))
+
+    def numbers(self, present: Tensor, unroll: int) -> tuple[Tensor, Tensor]:
+        """Windows around the present frames [B]: frame numbers [B, h + K], actions [B, h + K - 1, A].
+
+        Before an episode's first frame the history repeats that frame with zero actions, as the agent's does; a block
+        that begins before it and ends after holds both zeros and actions.
+        """
+        k = self.model.action_block
+        offsets = torch.arange(1 - self.model.history, unroll + 1) * k
+        wanted = present[:, None] + offsets
+        first = self.episode_start[present][:, None]
+        of_blocks = wanted[:, :-1, None] + torch.arange(k)  # [B, h + K - 1, k]
+        begun = of_blocks >= first[..., None]
+        actions = self.actions[of_blocks.clamp_min(0)] * begun[..., None]
+        return wanted.maximum(first), actions.flatten(2)
+
+
+class LatentWindows(FrameWindows):
+    """Windows of latents and actions around frames of the data.
+
+    Args:
+        model: whose history and action block they follow.
+        data: actions and episode boundaries.
+        latents: of all frames, [F, D].
+    """
+
+    model: LatentWorldModel
+
+    def __init__(self, model: LatentWorldModel, data: EpisodeDataset, latents: NDArray[np.float32]) -> None:
+        super().__init__(model, data)
+        self.latents = torch.from_numpy(latents)
+
+    def window(self, present: Tensor, unroll: int) -> tuple[Tensor, Tensor]:
+        """As `numbers`, with the frames' latents: states [B, h + K, D], actions [B, h + K - 1, A]."""
+        numbers, actions = self.numbers(present, unroll)
+        return self.latents[numbers], actions
+
+
+class DynamicsTask(LatentWindows):
     """Batches and losses of stage 2.
 
     Args:
@@ -44,11 +95,8 @@ class DynamicsTask:
         unroll: int,
         symmetry: bool,
     ) -> None:
-        self.model = model
+        super().__init__(model, data, latents)
         self.module = model.dynamics
-        self.latents = torch.from_numpy(latents)
-        self.actions = torch.from_numpy(data.actions)
-        self.episode_start = torch.from_numpy(np.repeat(data.starts, data.lengths))
         self.presents = data.windows(episodes, unroll * model.action_block + 1)
         self.batch = batch
         self.unroll = unroll
@@ -61,21 +109,6 @@ class DynamicsTask:
             states, actions = random_symmetry(states, actions, generator)
         return states, actions
 
-    def window(self, present: Tensor, unroll: int) -> tuple[Tensor, Tensor]:
-        """Windows around the present frames [B]: states [B, h + K, D], actions [B, h + K - 1, A].
-
-        Before an episode's first frame the history repeats that frame with zero actions, as the agent's does; a block
-        that begins before it and ends after holds both zeros and actions.
-        """
-        k = self.model.action_block
-        offsets = torch.arange(1 - self.model.history, unroll + 1) * k
-        wanted = present[:, None] + offsets
-        first = self.episode_start[present][:, None]
-        of_blocks = wanted[:, :-1, None] + torch.arange(k)  # [B, h + K - 1, k]
-        begun = of_blocks >= first[..., None]
-        actions = self.actions[of_blocks.clamp_min(0)] * begun[..., None]
-        return self.latents[wanted.maximum(first)], actions.flatten(2)
-
     def losses(self, batch: Batch, progress: float) -> Losses:
         states, actions = batch
         unroll = max(1, min(self.unroll, int(self.unroll * (0.25 + progress))))
@@ -84,7 +117,7 @@ class DynamicsTask:
         return {"loss": functional.huber_loss(predicted, wanted, delta=0.25) * 10.0}
 
 
-def unrolled(model: LatentWorldModel, states: Tensor, actions: Tensor, steps: int) -> Tensor:
+def unrolled(model: WorldModel, states: Tensor, actions: Tensor, steps: int) -> Tensor:
     """Roll the dynamics out from the first h states: [B, >= h, D], [B, >= h + steps - 1, A] -> [B, steps, D]."""
     h = model.history
     path = list(states[:, :h].unbind(1))

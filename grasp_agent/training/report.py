@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,18 @@ def prediction_errors(
     model: LatentWorldModel,
     task: DynamicsTask,
     states: NDArray[np.float64],
+    read: Callable[[Tensor], Tensor] = lambda latents: latents,
     windows: int = 2000,
     seed: int = 0,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Errors of encoder (step 0) and rollout against the simulator, on held-out episodes.
 
     Args:
-        model: layout "planar_push".
+        model: whose rollouts are judged.
         task: over the held-out episodes; its `unroll` is the longest horizon reported.
         states: simulator states of all frames.
+        read: latents [N, D] -> poses [N, 6] as latents of layout "planar_push", which is its own read-out; for
+            others a probe.
         windows: how many rollouts.
         seed: which.
 
@@ -48,12 +52,39 @@ def prediction_errors(
     predicted = unrolled(model, latents.to(device), actions.to(device), task.unroll).cpu()
     truth = torch.from_numpy(latents_of_states(states))
     k = model.action_block
-    table = {"0": _summary(pose_errors(latents[:, model.history - 1], truth[present]))}
+    table = {"0": _summary(pose_errors(read(latents[:, model.history - 1]), truth[present]))}
     for steps in HORIZONS:
         if steps % k == 0 and steps // k <= task.unroll:
-            errors = pose_errors(predicted[:, steps // k - 1], truth[present + steps])
+            errors = pose_errors(read(predicted[:, steps // k - 1]), truth[present + steps])
             table[str(steps)] = _summary(errors)
     return table
+
+
+def probe_errors(
+    probes: Mapping[str, Callable[[Tensor], Tensor]],
+    latents: NDArray[np.float32],
+    states: NDArray[np.float64],
+    frames: NDArray[np.int64],
+    most: int = 5000,
+    seed: int = 0,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Errors of probes on frames they were not fitted on.
+
+    Args:
+        probes: by name, latents [N, D] -> poses [N, 6] as latents of layout "planar_push".
+        latents: of all frames, [F, D].
+        states: simulator states of all frames.
+        frames: numbers of the frames to judge; of many, `most` are drawn.
+        most: see `frames`.
+        seed: of the drawing.
+
+    Returns:
+        {probe: {"pusher_px" | "body_px" | "body_deg": {"median", "mean"}}}.
+    """
+    chosen = np.random.default_rng(seed).choice(frames, min(most, len(frames)), replace=False)
+    truth = torch.from_numpy(latents_of_states(states[chosen]))
+    known = torch.from_numpy(latents[chosen])
+    return {name: _summary(pose_errors(probe(known), truth)) for name, probe in probes.items()}
 
 
 def _summary(errors: dict[str, Tensor]) -> dict[str, dict[str, float]]:
@@ -114,19 +145,35 @@ def save_rollout_picture(
 
 def metrics_table(metrics: dict[str, Any]) -> Table:
     """Prediction errors on held-out episodes by how far ahead, as `train` returns them."""
-    table = Table(title=f"prediction errors on {metrics['held_out_episodes']} held-out episodes: median (mean)")
+    table = Table(title=f"prediction errors on {metrics['held_out_episodes']} held-out episodes")
+    poses = metrics.get("errors_by_step", {})
+    latents = metrics.get("relative_latent_error_by_step", {})
     table.add_column("environment steps ahead", justify="right")
-    if "errors_by_step" in metrics:
+    if poses:
+        read = ", read by the MLP probe" if latents else ""
+        table.title = f"{table.title}: median (mean){read}"
         for name in ("pusher px", "body px", "body degrees"):
             table.add_column(name, justify="right")
-        for step, errors in metrics["errors_by_step"].items():
-            table.add_row(step, *(f"{e['median']:.1f} ({e['mean']:.1f})" for e in errors.values()))
-    else:
-        table.title = f"prediction errors on {metrics['held_out_episodes']} held-out episodes"
+    if latents:
         table.add_column("latent error / spread", justify="right")
-        for step, error in metrics["relative_latent_error_by_step"].items():
-            table.add_row(step, f"{error:.3f}")
+    for step in poses or latents:
+        row = [f"{e['median']:.1f} ({e['mean']:.1f})" for e in poses.get(step, {}).values()]
+        if latents:
+            row.append(f"{latents[step]:.3f}" if step in latents else "")
+        table.add_row(step, *row)
     return table
+
+
+def probes_sentence(metrics: dict[str, Any]) -> str | None:
+    """What the latent knows of the pose, as `train` found it; None for data without simulator states."""
+    if "probes" not in metrics:
+        return None
+    found = [
+        f"{name} probe {e['pusher_px']['median']:.1f} px, {e['body_px']['median']:.1f} px, "
+        f"{e['body_deg']['median']:.1f} degrees"
+        for name, e in metrics["probes"].items()
+    ]
+    return f"median errors reading pusher, body and its angle from a latent: {'; '.join(found)}"
 
 
 def save_curves(rows: list[dict[str, Any]], path: Path) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from grasp_agent.data import CollectSettings, EpisodeDataset, collect
+from grasp_agent.models import LatentWorldModel, WorldModelConfig, save_pretrained
+from grasp_agent.planners import GRASP
+
+collecting = importlib.import_module("grasp_agent.data.collect")
 
 REACH = "grasp_envs:grasp_envs/PushTReach-v0"
 
@@ -73,6 +80,50 @@ def test_data_grows_but_never_mixes(folder, tmp_path) -> None:  # type: ignore[n
         collect(settings(seed=4, resolution=24), grown, workers=1)
 
 
+def test_several_folders_are_one_data_set(folder, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    random = collect(settings(policy="random", seed=4), tmp_path / "random", workers=1)
+    both = EpisodeDataset(folder, random)
+    apart = [EpisodeDataset(folder), EpisodeDataset(random)]
+    assert len(both) == 248 and list(both.source) == [0] * 4 + [1] * 4
+    assert [s["policy"] for s in both.settings] == ["expert", "random"]
+    every = np.arange(124)
+    for i, one in enumerate(apart):
+        assert np.array_equal(both.frames(every + 124 * i), one.frames(every))
+        assert np.array_equal(both.actions[124 * i : 124 * (i + 1)], one.actions)
+    training, held_out = both.split(0.25)
+    assert list(training) == [0, 1, 2, 4, 5, 6] and list(held_out) == [3, 7], "some of each folder is kept apart"
+    other = collect(settings(resolution=24), tmp_path / "larger", workers=1)
+    with pytest.raises(ValueError, match=r"expected frames \[16, 16, 3\].*got \[24, 24, 3\]"):
+        EpisodeDataset(folder, other)
+    with pytest.raises(ValueError, match="at least one data folder"):
+        EpisodeDataset()
+
+
+def test_a_planner_collects_what_it_gets_into(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(collecting, "PLANNED_TOGETHER", 2)
+    monkeypatch.setattr(collecting, "PLANNER", GRASP(restarts=2, refresh=1, screen=1, sync_steps=1))
+    torch.manual_seed(0)
+    sizes = {"encoder_channels": 4, "encoder_keypoints": 4, "encoder_hidden": 8, "dynamics_hidden": 8}
+    model = LatentWorldModel(WorldModelConfig(image_size=16, state_size=4, decoder_channels=0, **sizes))  # type: ignore[arg-type]
+    saved = str(save_pretrained(model, tmp_path / "model"))
+    planned = settings(policy="planner", model=saved, steps=20, shard_steps=20, episode_length=8)
+    data = EpisodeDataset(collect(planned, tmp_path / "a", workers=1))
+    assert list(data.lengths) == [9] * 3, "whole episodes until the shard is full"
+    again = EpisodeDataset(collect(planned, tmp_path / "b", workers=1))
+    assert np.array_equal(data.actions, again.actions) and np.array_equal(data.states, again.states)
+    moved = EpisodeDataset(collect(replace(planned, noise=0.2), tmp_path / "c", workers=1))
+    # With noise the same planner starts from the same states and then does something else.
+    assert np.array_equal(moved.states[0], data.states[0])  # type: ignore[index]
+    assert 0.02 < np.abs(moved.actions[0] - data.actions[0]).max() < 0.8
+
+    with pytest.raises(ValueError, match="expected a world model with policy 'planner'"):
+        settings(policy="planner")
+    with pytest.raises(ValueError, match="expected a world model with policy 'planner' and none without"):
+        settings(model="pusht")
+    with pytest.raises(ValueError, match="noise: expected 0 to 1, and 0 but for policy 'planner'"):
+        settings(noise=0.1)
+
+
 def test_frames_in_any_order(folder) -> None:  # type: ignore[no-untyped-def]
     data = EpisodeDataset(folder)
     index = np.array([100, 3, 70, 3])
@@ -92,7 +143,7 @@ def test_windows_stay_inside_episodes(folder) -> None:  # type: ignore[no-untype
 def test_errors_say_what_to_do(tmp_path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(FileNotFoundError, match="grasp-agent collect"):
         EpisodeDataset(tmp_path)
-    with pytest.raises(ValueError, match="expected 'expert' or 'random'"):
+    with pytest.raises(ValueError, match="policy: expected one of expert, random, planner"):
         settings(policy="human")
     with pytest.raises(ValueError, match="no scripted expert"):
         collect(settings(env_ids=("MountainCarContinuous-v0",)), tmp_path / "x", workers=1)

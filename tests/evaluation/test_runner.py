@@ -55,6 +55,35 @@ class Script:
         return np.array(next(self.actions, (0.0, 0.0)), np.float32), len(self.calls)
 
 
+def test_workers_play_the_same_episodes(tmp_path: Path) -> None:
+    task = {"env_id": "grasp_envs:grasp_envs/PushTReach-v0", "env_kwargs": {"goal_horizon": 5}}
+    sizes = {"encoder_channels": 4, "encoder_keypoints": 4, "encoder_hidden": 8, "dynamics_hidden": 8}
+    model = LatentWorldModel(WorldModelConfig(image_size=16, state_size=4, decoder_channels=0, **sizes))  # type: ignore[arg-type]
+    agent = GRASPAgent(model, SQUARE, GRASP(restarts=2, screen=1), horizon=3, budget=Budget(iterations=2))
+    entrants = {"agent": agent, "expert": "expert"}
+    here = evaluate(entrants, seeds=SEEDS, progress=False, **task)  # type: ignore[arg-type]
+    there = evaluate(entrants, seeds=SEEDS, progress=False, out=tmp_path, workers=2, **task)  # type: ignore[arg-type]
+    assert deterministic(here) == deterministic(there)
+    with open(tmp_path / "results.csv") as file:
+        assert len(list(csv.reader(file))) == 1 + 6
+    with pytest.raises(TypeError, match=r"cannot be pickled.*try workers=1"):
+        evaluate({"local": Local()}, ENV_ID, SEEDS, progress=False, workers=2)
+    with pytest.raises(ValueError, match="Dot"):  # registered in this process only
+        evaluate(["zero"], ENV_ID, SEEDS, progress=False, workers=2)
+    with pytest.raises(ValueError, match="workers: expected at least 1, got 0"):
+        evaluate(["zero"], ENV_ID, SEEDS, workers=0)
+
+
+class Local:
+    """A policy that stays in this process."""
+
+    def __init__(self) -> None:
+        self.handle = (number for number in range(3))
+
+    def predict(self, *_: Any, **__: Any) -> tuple[Any, Any]:
+        return np.zeros(2, np.float32), None
+
+
 def there_and_away(seed: int, way: int) -> list[tuple[float, float]]:
     """Actions to the goal in `way` steps, and on the next step far away from it."""
     env = DotEnv()
@@ -233,7 +262,7 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_error_in_the_middle_keeps_the_episodes_done(tmp_path: Path) -> None:
-    with pytest.raises(StopIteration):
+    with pytest.raises(RuntimeError, match="StopIteration"):
         evaluate({"script": Script([])}, ENV_ID, [1, 2], out=tmp_path, progress=False)
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from problems import LINEAR, linear_quadratic
 from torch import Tensor
 
 from grasp_agent.planners import CEM, GRASP, GradientDescent, RandomShooting, solve
-from grasp_agent.planners.base import true_cost, unscored
+from grasp_agent.planners.base import normalised_units, true_cost, unscored
 from grasp_agent.planners.sequences import (
     initial_actions,
     ramp_to_goal,
@@ -101,14 +102,50 @@ def test_restarts_after_a_shift_keep_the_cheapest_and_refresh_the_last() -> None
     ranking = true_cost(task, moved[:, 1:])[0].argsort(dim=1) + 1
     assert torch.equal(others, ranking[:, :2])
     assert torch.equal(new[:, 1:3], torch.take_along_dim(moved, others[:, :, None, None], dim=1))
-    for around, i in ((new[:, 0], 3), (torch.zeros(2, 4, 4).double(), 4), (new[:, 0], 5)):
+    for around, i in ((new[:, 0], 3), (new[:, 0], 4), (torch.zeros(2, 4, 4).double(), 5)):
         gap = (new[:, i] - around).abs()
         assert 0 < float(gap.max()) < 1e-2
-    assert not torch.equal(new[:, 3], new[:, 5])
+    assert not torch.equal(new[:, 3], new[:, 4])
     everything, none = shift_restarts(task, best, u, 2, make_keys(0, 2), refresh=99, scale=1e-3, correlation=0.0)
     assert torch.equal(everything[:, 0], new[:, 0]) and none.shape == (2, 0)
     nothing, every = shift_restarts(task, best, u, 2, make_keys(0, 2), refresh=0, scale=1e-3, correlation=0.0)
     assert torch.equal(nothing[:, 1:], moved[:, 1:]) and every.tolist() == [[1, 2, 3, 4, 5]] * 2
+
+
+class Proposes:
+    """A model that proposes to do `noise` / 10 towards the goal, and counts what it is asked for."""
+
+    proposes = True
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.asked = model, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def propose(self, states: Tensor, past_actions: Tensor, goal: Tensor, noise: Tensor) -> Tensor:
+        self.asked += noise.shape[1]
+        assert noise.shape[2:] == (8, 2)  # T = 4 blocks of k = 2 environment steps
+        return 0.25 + noise / 100
+
+
+def test_what_the_model_proposes_is_among_the_beginnings() -> None:
+    task = block_problem()
+    model = Proposes(task.model)
+    task = replace(task, model=model)  # type: ignore[arg-type]
+    u = initial_actions(task, make_keys(0, 2), 6, 0.0, 0.5)
+    first = normalised_units(task, torch.full((4,), 0.25).double())[0]
+    assert model.asked == 3 and not u[:, 0].any() and not u[:, 4:].any()
+    assert ((u[:, 1:4] - first).abs() < 0.2).all() and not torch.equal(u[:, 1], u[:, 2])
+
+    best = replace(unscored(task, u[:, 0]), cost=torch.zeros(2).double())
+    new, _ = shift_restarts(task, best, u, 1, make_keys(1, 2), refresh=4, scale=0.0, correlation=0.5, screen=3)
+    assert model.asked == 3 + 2 * 3
+    assert not new[:, 2:4].any() and ((new[:, 4:] - first).abs() < 0.2).all()
+    for planner in (GRASP(), GradientDescent()):
+        model.asked = 0
+        plan, _ = solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(iterations=4))
+        assert model.asked > 0 and plan.cost.isfinite().all()
 
 
 def test_ramp_to_goal_spreads_the_gap_evenly() -> None:

@@ -30,15 +30,23 @@ def pusht_data(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
 def tiny_recipe() -> Callable[..., Recipe]:
     """Recipes that train in a second, by layout."""
 
-    def make(layout: str, steps: int = 6) -> Recipe:
+    def make(layout: str, steps: int = 6, representation: str = "reconstruction") -> Recipe:
         sizes = {"encoder_channels": 4, "encoder_keypoints": 8, "encoder_hidden": 16, "decoder_channels": 4}
         config = WorldModelConfig(image_size=16, dynamics_hidden=16, dynamics_depth=1, **sizes)  # type: ignore[arg-type]
         if layout == "planar_push":
+            representation = "supervised"
             config = replace(config, layout="planar_push", state_size=6, radius=RADIUS, action_scale=0.3)
         else:
             config = replace(config, state_size=8, action_block=5)
         stage = Stage("encoder", steps, batch=16, learning_rate=3e-3, checkpoint_seconds=1e-9, log_every=2)
-        return Recipe(config, stage, replace(stage, name="dynamics"), unroll=2, held_out=0.3)
+        return Recipe(
+            config,
+            representation,  # type: ignore[arg-type]
+            stage,
+            replace(stage, name="dynamics"),
+            unroll=2,
+            held_out=0.3,
+        )
 
     return make
 

@@ -33,9 +33,12 @@ from grasp_agent.types import Budget
 MakeRecipe = Callable[..., Recipe]
 
 
-@pytest.mark.parametrize("layout", ["planar_push", "free"])
-def test_what_training_writes(layout: str, pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
-    recipe = tiny_recipe(layout)
+@pytest.mark.parametrize("representation", ["supervised", "reconstruction", "joint"])
+def test_what_training_writes(
+    representation: str, pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    layout = "planar_push" if representation == "supervised" else "free"
+    recipe = tiny_recipe(layout, representation=representation)
     out = tmp_path / "train"
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
@@ -48,8 +51,14 @@ def test_what_training_writes(layout: str, pusht_data: EpisodeDataset, tiny_reci
     assert json.loads((out / "metrics.json").read_text()) == metrics
     if layout == "planar_push":
         assert list(metrics["errors_by_step"]) == ["0", "1", "5", "10", "25"]
+        assert "relative_latent_error_by_step" not in metrics
     else:
+        assert list(metrics["errors_by_step"]) == ["0", "5", "10", "25"]
         assert list(metrics["relative_latent_error_by_step"]) == ["5", "10", "15", "20", "25", "30"]
+    assert list(metrics["probes"]) == ["linear", "mlp"]
+    for errors in (*metrics["probes"].values(), *metrics["errors_by_step"].values()):
+        assert list(errors) == ["pusher_px", "body_px", "body_deg"]
+        assert all(np.isfinite([e["median"], e["mean"]]).all() for e in errors.values())
     assert {row["stage"] for row in read_log(out)} == {"encoder", "dynamics"}
     rollouts = np.asarray(Image.open(out / "rollouts.png"))
     assert rollouts.shape == (2 * (14 + 2 * 40), 2 * 6 * 20, 3)  # two rollouts, six frames of 16 px, doubled
@@ -60,7 +69,7 @@ def test_what_training_writes(layout: str, pusht_data: EpisodeDataset, tiny_reci
     model = load_world_model(out / "model")
     assert model.config == recipe.model
     info = json.loads((out / "model" / "config.json").read_text())["info"]
-    assert info["metrics"] == metrics and info["data"] == pusht_data.meta["settings"]
+    assert info["metrics"] == metrics and info["data"] == pusht_data.settings
     env = gym.make("grasp_envs:grasp_envs/PushTReach-v0", obs_type="pixels", resolution=16)
     agent = MPCAgent(model, env.action_space, PLANNERS["grasp"](), horizon=2, budget=Budget(2))
     observation, _ = env.reset(seed=0)
@@ -143,7 +152,7 @@ def test_two_trainings_are_never_mixed(pusht_data: EpisodeDataset, tiny_recipe: 
     with pytest.raises(ValueError, match=r"holds a training with another recipe; choose a new output folder"):
         train(pusht_data, replace(recipe, seed=1), tmp_path)
     grown = EpisodeDataset(pusht_data.folder)
-    grown.meta = {**grown.meta, "settings": {**grown.meta["settings"], "steps": 9}}
+    grown.settings = [{**grown.settings[0], "steps": 9}]
     with pytest.raises(ValueError, match="holds a training with another data; choose"):
         train(grown, recipe, tmp_path)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -199,16 +208,19 @@ def test_damaged_shards_are_named(pusht_data: EpisodeDataset, tmp_path: Path) ->
     [
         ({"unroll": 0}, "unroll: expected at least 1"),
         ({"supervision_weight": -1.0}, "supervision_weight: expected 0 or more"),
+        ({"regularisation": -1.0}, "regularisation: expected 0 or more"),
+        ({"representation": "contrastive"}, "representation: expected 'supervised', 'reconstruction' or 'joint'"),
+        ({"representation": "supervised"}, "got 'supervised' with 'free'"),
         ({"held_out": 1.0}, "held_out: expected a share between 0 and 1"),
     ],
 )
-def test_recipes_that_make_no_sense(changes: dict[str, float], message: str) -> None:
+def test_recipes_that_make_no_sense(changes: dict[str, float | str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(Recipe(), **changes)  # type: ignore[arg-type]
 
 
 def test_the_named_recipes_are_whole() -> None:
-    assert sorted(RECIPES) == ["generic", "pusht"]
+    assert sorted(RECIPES) == ["generic", "joint", "pusht"]
     for make in RECIPES.values():
         model = LatentWorldModel(make().model)
         weights = sum(p.numel() * 4 for p in model.parameters())

@@ -1,0 +1,151 @@
+"""Plans worth starting from: a conditional flow from noise to the actions that led from a state to a later one.
+
+Flow matching (Lipman et al., arXiv 2210.02747) on hindsight goals. With x_1 the next actions of a recorded
+trajectory, g any state that it reaches later, c the history and g, x_0 ~ N(0, I) and t ~ U(0, 1),
+
+    x_t = (1 - t) x_0 + t x_1,      loss = || v(x_t, t, c) - (x_1 - x_0) ||^2,
+
+and dx/dt = v(x, t, c), integrated from noise at t = 0, gives a plan at t = 1: another noise, another of the ways
+to go about it. The planner judges them with the world model and improves the best, so a proposal need not be good;
+it need only meet what random actions seldom meet, like walking round a block before pushing it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+FLOW_STEPS = 6
+_TIME_FEATURES = 8
+_WAVES = 64
+
+
+class Context(Protocol):
+    """What a proposal is conditioned on."""
+
+    size: int
+
+    def __call__(self, states: Tensor, past_actions: Tensor, goal: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+        """History [N, h, D] and [N, h - 1, A] (environment units), goal [N, D] -> features [N, size] and `turn`
+        [N, dim, dim], which takes an action (a row vector) to the frame that the features are seen in.
+
+        `shown` [N, 1] is 0 where the proposal shall not look at the part of the goal that seldom matters on the way.
+        """
+        ...
+
+
+class WindowContext:
+    """The plain numbers, for latents without known structure; all of the goal is always shown."""
+
+    def __init__(self, state_size: int, action_dim: int, action_block: int, history: int, action_scale: float) -> None:
+        self.action_dim, self.action_scale = action_dim, action_scale
+        self.size = (history + 2) * state_size + (history - 1) * action_dim * action_block
+
+    def __call__(self, states: Tensor, past_actions: Tensor, goal: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+        parts = [states.flatten(1), past_actions.flatten(1) / self.action_scale, goal, goal - states[:, -1]]
+        return torch.cat(parts, dim=1), torch.eye(self.action_dim, device=goal.device, dtype=goal.dtype).expand(
+            len(goal), -1, -1
+        )
+
+
+class PlanarPushContext:
+    """A pusher and a body in the plane (layout "planar_push"), seen from the body.
+
+    What may be left out of the goal is the pusher's place: how to bring the body to a far goal hardly depends on
+    where the pusher stands in the end.
+    """
+
+    def __init__(self, history: int, radius: float, length: float, action_scale: float) -> None:
+        self.radius, self.length, self.action_scale = radius, length, action_scale
+        self.vectors = 5 + 2 * (history - 1)
+        self.size = 2 * self.vectors + 12 + 4 + 1
+
+    def __call__(self, states: Tensor, past_actions: Tensor, goal: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+        now = states[:, -1]
+        cos, sin = now[:, 4:5] / self.radius, now[:, 5:6] / self.radius
+        turn = torch.stack([torch.cat([cos, -sin], dim=1), torch.cat([sin, cos], dim=1)], dim=1)
+        pusher, body = now[:, 0:2], now[:, 2:4]
+        near = [
+            (pusher - body) / self.length,
+            (goal[:, 2:4] - body) / self.length,
+            (goal[:, 0:2] - body) / self.length * shown,
+        ]
+        rest = [(goal[:, 0:2] - goal[:, 2:4]) / self.length * shown, goal[:, 4:6] / self.radius]
+        moved = (states[:, 1:, 0:2] - states[:, :-1, 0:2]).unbind(1)
+        done = (past_actions / self.action_scale).unbind(1)
+        seen = torch.bmm(torch.stack([*near, *rest, *moved, *done], dim=1), turn).flatten(1)
+        fine = 4.0 * seen[:, :6]
+        return torch.cat([seen, fine.sin(), fine.cos(), body / self.length, cos, sin, shown], dim=1), turn
+
+
+class PlanProposal(nn.Module):
+    """The flow's velocity field, a residual MLP, and its integration.
+
+    Args:
+        context: makes the features.
+        steps: environment steps of a plan.
+        action_dim: numbers in one environment action.
+        hidden: width.
+        depth: residual blocks.
+        action_scale: the action that counts as 1.
+    """
+
+    def __init__(
+        self, context: Context, steps: int, action_dim: int, hidden: int, depth: int, action_scale: float
+    ) -> None:
+        super().__init__()
+        self.context = context
+        self.steps = steps
+        self.action_scale = action_scale
+        self.waves = nn.Linear(context.size, _WAVES)
+        self.from_context = nn.Linear(context.size + _WAVES, hidden)
+        self.from_plan = nn.Linear(steps * action_dim, hidden, bias=False)
+        self.from_time = nn.Linear(2 * _TIME_FEATURES, hidden, bias=False)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+            for _ in range(depth)
+        )
+        self.out = nn.Linear(hidden, steps * action_dim)
+        nn.init.normal_(self.waves.weight, std=0.7)
+        nn.init.zeros_(self.out.weight)
+
+    def velocity(self, plan: Tensor, time: Tensor, context: Tensor) -> Tensor:
+        """v(x_t, t, c): plan [N, steps * dim], time [N, 1], `embedded` context [N, hidden] -> [N, steps * dim]."""
+        angles = time * torch.arange(1, _TIME_FEATURES + 1, device=time.device) * (torch.pi / 2)
+        x = context + self.from_plan(plan) + self.from_time(torch.cat([angles.sin(), angles.cos()], dim=1))
+        for block in self.blocks:
+            x = x + block(x)
+        result: Tensor = self.out(x)
+        return result
+
+    def embedded(self, features: Tensor) -> Tensor:
+        """The context's features [N, size], ready for `velocity`, [N, hidden]."""
+        result: Tensor = self.from_context(torch.cat([features, self.waves(features).sin()], dim=1))
+        return result
+
+    def loss(self, states: Tensor, past_actions: Tensor, goal: Tensor, shown: Tensor, actions: Tensor, noise: Tensor,
+             time: Tensor) -> Tensor:  # fmt: skip
+        """The flow-matching loss, a scalar.
+
+        Args:
+            states, past_actions, goal, shown: as for `Context`.
+            actions: x_1, environment units, [N, steps, dim].
+            noise: x_0, [N, steps, dim].
+            time: t, [N, 1].
+        """
+        features, turn = self.context(states, past_actions, goal, shown)
+        data = torch.bmm(actions / self.action_scale, turn).flatten(1)
+        noise = noise.flatten(1)
+        predicted = self.velocity((1 - time) * noise + time * data, time, self.embedded(features))
+        return (predicted - (data - noise)).square().mean()
+
+    def forward(self, states: Tensor, past_actions: Tensor, goal: Tensor, shown: Tensor, noise: Tensor) -> Tensor:
+        """Plans in environment units, [N, steps, dim], from noise [N, steps, dim]; the rest as for `Context`."""
+        features, turn = self.context(states, past_actions, goal, shown)
+        context, plan = self.embedded(features), noise.flatten(1)
+        for i in range(FLOW_STEPS):
+            time = torch.full_like(plan[:, :1], i / FLOW_STEPS)
+            plan = plan + self.velocity(plan, time, context) / FLOW_STEPS
+        return torch.bmm(plan.view_as(noise), turn.transpose(1, 2)) * self.action_scale

@@ -1,0 +1,301 @@
+"""Training a DINO-WM: the predictor on the features of a frozen DINOv2, and a decoder beside it.
+
+    loss = | p(z_1, a_1, ..., z_h, a_h) - sg(z_2, ..., z_{h+1}) |^2 / numbers   teacher forcing, all h frames at once
+         + | decoder(sg(v_{h+1})) - x_{h+1} |^2 / numbers                       which shapes nothing but the decoder
+
+over patch features and the embedding of proprioception alike; sg() = stop-gradient. The features cannot collapse,
+they are fixed; they are computed anew for every batch, since those of a data set would not fit on most disks.
+
+Source: Zhou et al., "DINO-WM", arXiv 2411.04983 (see `grasp_agent/models/dino_wm.py`).
+
+OUT/model/            config.json, model.safetensors, backbone/: for `load_world_model`
+OUT/metrics.json      errors on held-out episodes
+OUT/curves.png, log.jsonl
+OUT/*.pt              state of training, to resume from; may be deleted when done
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from grasp_agent.data.dataset import EpisodeDataset
+from grasp_agent.models.dino_wm import PIXEL_KEY, PROPRIO_KEYS, DinoWMConfig, DinoWorldModel
+from grasp_agent.models.dinov2 import load_backbone
+from grasp_agent.models.io import save_pretrained
+from grasp_agent.training.dynamics import FrameWindows, unrolled
+from grasp_agent.training.loop import Batch, Losses, Stage, read_log, run_stage
+from grasp_agent.training.report import HORIZONS, save_curves
+
+OnLog = Callable[[str, int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class DinoWMRecipe:
+    """How a DINO-WM is trained.
+
+    Attributes:
+        model: sizes and structure; means and deviations that it leaves open are taken from the data.
+        backbone: DINOv2, as `load_backbone` takes it.
+        predictor: schedule.
+        proprio: which numbers of the simulator states in the data are proprioception that the environment's
+            observations declare, e.g. (0, 1) for the agent's place in Push-T; `model.proprio_dim` many.
+        held_out: share of the episodes kept for validation.
+        seed: of initialisation and batches.
+    """
+
+    model: DinoWMConfig = field(default_factory=DinoWMConfig)
+    backbone: str = "facebook/dinov2-small"
+    predictor: Stage = Stage("predictor", steps=100_000, batch=32, learning_rate=5e-4)
+    proprio: tuple[int, ...] = ()
+    held_out: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out: expected a share between 0 and 1, got {self.held_out}; try 0.05")
+        if len(self.proprio) != self.model.proprio_dim:
+            raise ValueError(
+                f"proprio: expected {self.model.proprio_dim} numbers of the state, as many as proprio_dim, got"
+                f" {len(self.proprio)}"
+            )
+
+
+def dino_wm_recipe(data: EpisodeDataset, backbone: str = "facebook/dinov2-small") -> DinoWMRecipe:
+    """The published sizes and schedule, from pixels alone, for the frames and actions of `data`."""
+    size, actions = data.image_size, int(data.actions.shape[1])
+    return DinoWMRecipe(DinoWMConfig(image_size=size, action_dim=actions, decoder_channels=16), backbone)
+
+
+class PatchTask:
+    """Batches and losses.
+
+    Args:
+        model: its predictor, embeddings and decoder are trained.
+        data: frames, actions and episode boundaries.
+        episodes: to train on.
+        batch: windows of h + 1 frames per step.
+        proprio: numbers of the states that are proprioception.
+    """
+
+    def __init__(
+        self,
+        model: DinoWorldModel,
+        data: EpisodeDataset,
+        episodes: NDArray[np.int64],
+        batch: int,
+        proprio: tuple[int, ...] = (),
+    ) -> None:
+        self.model = model
+        self.data = data
+        self.windows = FrameWindows(model, data)
+        self.presents = data.windows(episodes, model.action_block + 1)
+        self.batch = batch
+        self.proprio = _columns(data, proprio)
+        parts = [model.predictor, model.action_embedding, model.proprio_embedding, model.decoder]
+        self.module = nn.ModuleList(part for part in parts if part is not None)
+
+    def draw(self, generator: np.random.Generator) -> Batch:
+        """A window for each row, as `window`, and the seed of the step's dropout."""
+        present = torch.from_numpy(generator.choice(self.presents, self.batch))
+        return *self.window(present, 1), torch.from_numpy(generator.integers(0, 2**62, ()))
+
+    def window(self, present: Tensor, unroll: int) -> Batch:
+        """Images [B, h + K, ...], proprioception [B, h + K, Q] and actions [B, h + K - 1, A] around the frames [B].
+
+        Before an episode's first frame the history repeats that frame with zero actions, as the agent's does.
+        """
+        numbers, actions = self.windows.numbers(present, unroll)
+        images = torch.from_numpy(self.data.frames(numbers.flatten().numpy())).unflatten(0, numbers.shape)
+        return images, self.proprio[numbers], actions
+
+    def encoded(self, images: Tensor, proprio: Tensor) -> Tensor:
+        """Images [B, W, ...] and proprioception [B, W, Q] -> latents [B, W, P, E]."""
+        obs = {PIXEL_KEY: images.flatten(0, 1), PROPRIO_KEYS[0]: proprio.flatten(0, 1)}
+        latents: Tensor = self.model.encode(obs).unflatten(0, images.shape[:2])
+        return latents
+
+    def losses(self, batch: Batch, progress: float) -> Losses:
+        images, proprio, actions, seed = batch
+        model, h = self.model, self.model.history
+        states = self.encoded(images, proprio)
+        # Seeded by the step, so that a resumed training drops out what it would have, and nobody's numbers are used up.
+        with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+            torch.manual_seed(int(seed))
+            predicted = model.predict_all(states[:, :h], actions)
+        gap = (predicted - states[:, 1:].detach()).square()
+        terms = {"loss": gap.mean(), "visual": gap[..., : model.visual_size].mean()}
+        if self.model.proprio_embedding is not None:
+            terms["proprio"] = gap[..., model.visual_size :].mean()
+        if model.decoder is not None:
+            drawn = model.decode(states[:, -1].detach())
+            terms["reconstruction"] = functional.mse_loss(drawn.float(), images[:, -1] / 255)
+            terms["loss"] = terms["loss"] + terms["reconstruction"]
+        return terms
+
+
+@torch.inference_mode()
+def patch_errors(task: PatchTask, unroll: int, windows: int = 500, seed: int = 0) -> dict[str, Any]:
+    """Errors of the prediction on held-out episodes.
+
+    Args:
+        task: over the held-out episodes.
+        unroll: model steps of the longest rollout.
+        windows: how many rollouts.
+        seed: which.
+
+    Returns:
+        "prediction_error": mean squared error of a latent predicted one model step ahead; "copy_error": the same if
+        the last latent is taken for the next; "relative_latent_error_by_step": root mean squared error by environment
+        steps ahead, relative to the latents' spread.
+    """
+    model, h = task.model, task.model.history
+    presents = task.data.windows(np.unique(_episode_of(task.data, task.presents)), unroll * model.action_block + 1)
+    chosen = np.random.default_rng(seed).permutation(presents)[:windows]
+    error, total, square = torch.zeros(unroll), torch.zeros(model.state_shape), torch.zeros(())
+    copied = torch.zeros(())
+    for part in np.array_split(chosen, max(1, len(chosen) // task.batch)):
+        images, proprio, actions = (x.to(model.device) for x in task.window(torch.from_numpy(part), unroll))
+        states = task.encoded(images, proprio)
+        wanted = states[:, h:]
+        error += (unrolled(model, states, actions, unroll) - wanted).square().sum((0, 2, 3)).cpu()
+        copied += (states[:, h] - states[:, h - 1]).square().sum().cpu()
+        total += wanted.mean(1).sum(0).cpu()
+        square += wanted.square().mean(1).sum().cpu()
+    n = len(chosen) * model.state_shape[0] * model.state_shape[1]
+    spread = float((square / len(chosen) - (total / len(chosen)).square().sum()).clamp_min(1e-18)) ** 0.5
+    relative = (error / len(chosen)).sqrt() / spread
+    return {
+        "prediction_error": float(error[0] / n),
+        "copy_error": float(copied / n),
+        "relative_latent_error_by_step": {
+            str((t + 1) * model.action_block): round(float(e), 4) for t, e in enumerate(relative)
+        },
+    }
+
+
+def train_dino_wm(
+    data: EpisodeDataset,
+    recipe: DinoWMRecipe,
+    out: str | Path,
+    device: str | torch.device = "cpu",
+    on_log: OnLog | None = None,
+    on_message: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Train a DINO-WM on collected episodes, going on from what `out` already holds.
+
+    Args:
+        data: episodes; frames of the size the recipe's model reads.
+        recipe: what to train and how long.
+        out: output folder.
+        device: where to compute; bfloat16 is used on CUDA.
+        on_log: progress.
+        on_message: one line of text when training begins.
+
+    Returns:
+        The metrics, also written to metrics.json.
+
+    Raises:
+        ValueError: the data do not fit the recipe, or `out` was begun with another recipe.
+        ImportError: `transformers` is not installed.
+    """
+    out = Path(out)
+    training, held_out = data.split(recipe.held_out)
+    config = _fitted(recipe, data, training)
+    held_out = held_out[data.source[held_out] == 0]  # figures stay comparable when other data join the first
+    data.windows(held_out, config.action_block + 1)
+    backbone = load_backbone(recipe.backbone, config.grid)
+    out.mkdir(parents=True, exist_ok=True)
+    plain = json.loads(json.dumps(asdict(recipe)))
+    _claim(out, {"recipe": plain, "data": data.settings, "frames": len(data)})
+
+    with torch.random.fork_rng():  # initial weights by seed, the caller's generator untouched
+        torch.manual_seed(recipe.seed)
+        model = DinoWorldModel(config, backbone).to(device)
+    task = PatchTask(model, data, training, recipe.predictor.batch, recipe.proprio)
+    if on_message is not None:
+        on_message(f"predictor on frozen features: {recipe.predictor.steps} steps of {task.batch} windows")
+    half = model.device.type == "cuda"
+    run_stage(recipe.predictor, task.module, task.draw, task.losses, out, recipe.seed, on_log, half)
+    model.eval()
+    longest = int(min(HORIZONS[-1], data.lengths[held_out].max() - 1)) // config.action_block
+    validation = PatchTask(model, data, held_out, recipe.predictor.batch, recipe.proprio)
+    metrics: dict[str, Any] = {
+        "frames": len(data),
+        "episodes": len(data.lengths),
+        "held_out_episodes": len(held_out),
+        **patch_errors(validation, longest),
+    }
+    save_pretrained(model, out / "model", {"recipe": plain, "metrics": metrics, "data": data.settings})
+    _write_json(out / "metrics.json", metrics)
+    save_curves(read_log(out), out / "curves.png")
+    return metrics
+
+
+def _fitted(recipe: DinoWMRecipe, data: EpisodeDataset, training: NDArray[np.int64]) -> DinoWMConfig:
+    """The recipe's model with the means and deviations of the data, which are checked."""
+    config = recipe.model
+    if data.image_size != config.image_size:
+        raise ValueError(
+            f"{data.folder}: expected frames of {config.image_size} px, got {data.image_size}; "
+            f"collect with --resolution {config.image_size}"
+        )
+    if data.actions.shape[1] != config.action_dim:
+        raise ValueError(f"{data.folder}: expected actions of {config.action_dim} numbers, got {data.actions.shape[1]}")
+    followed = data.windows(training, 2)  # an episode's last action is none
+    values = {"action": data.actions[followed], "proprio": _columns(data, recipe.proprio)[followed].numpy()}
+    found: dict[str, tuple[float, ...]] = {}
+    for name, numbers in values.items():
+        bad = int((~np.isfinite(numbers)).any(axis=1).sum())
+        if bad:
+            raise ValueError(
+                f"{data.folder}: expected finite {name} values, got NaN or infinity in {bad} of {len(followed)} frames;"
+                " collect them again"
+            )
+        if numbers.shape[1]:
+            found[f"{name}_mean"] = tuple(numbers.mean(0).tolist())
+            found[f"{name}_std"] = tuple(np.maximum(numbers.std(0), 1e-6).tolist())
+    return replace(config, **{name: value for name, value in found.items() if getattr(config, name) is None})  # type: ignore[arg-type]
+
+
+def _columns(data: EpisodeDataset, columns: tuple[int, ...]) -> Tensor:
+    """Proprioception of every frame, [F, len(columns)]."""
+    if not columns:
+        return torch.zeros(len(data), 0)
+    if data.states is None or not all(0 <= c < data.states.shape[1] for c in columns):
+        have = 0 if data.states is None else data.states.shape[1]
+        raise ValueError(f"{data.folder}: expected states with the numbers {list(columns)}, got {have} per frame")
+    return torch.from_numpy(data.states[:, list(columns)]).float()
+
+
+def _episode_of(data: EpisodeDataset, frames: NDArray[np.int64]) -> NDArray[np.intp]:
+    return np.searchsorted(data.starts, frames, side="right") - 1
+
+
+def _claim(out: Path, claim: dict[str, Any]) -> None:
+    """Refuse to mix two trainings in one folder."""
+    path = out / "training.json"
+    if not path.is_file():
+        _write_json(path, claim)
+    elif path.read_text() != _json(claim):
+        raise ValueError(f"{out}: holds a training with another recipe or other data; choose a new output folder")
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(_json(content))
+    os.replace(temporary, path)
