@@ -16,8 +16,6 @@ OUT/*.pt              state of training, to resume from; may be deleted when don
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -34,6 +32,7 @@ from grasp_agent.models.dino_wm import PIXEL_KEY, PROPRIO_KEYS, DinoWMConfig, Di
 from grasp_agent.models.dinov2 import load_backbone
 from grasp_agent.models.io import save_pretrained
 from grasp_agent.training.dynamics import FrameWindows, unrolled
+from grasp_agent.training.folder import claim, write_json
 from grasp_agent.training.loop import Batch, Losses, Stage, read_log, run_stage
 from grasp_agent.training.report import HORIZONS, save_curves
 
@@ -216,8 +215,7 @@ def train_dino_wm(
     data.windows(held_out, config.action_block + 1)
     backbone = load_backbone(recipe.backbone, config.grid)
     out.mkdir(parents=True, exist_ok=True)
-    plain = json.loads(json.dumps(asdict(recipe)))
-    _claim(out, {"recipe": plain, "data": data.settings, "frames": len(data)})
+    claim(out, {"recipe": asdict(recipe), "data": data.settings, "frames": len(data)})
 
     with torch.random.fork_rng():  # initial weights by seed, the caller's generator untouched
         torch.manual_seed(recipe.seed)
@@ -236,8 +234,8 @@ def train_dino_wm(
         "held_out_episodes": len(held_out),
         **patch_errors(validation, longest),
     }
-    save_pretrained(model, out / "model", {"recipe": plain, "metrics": metrics, "data": data.settings})
-    _write_json(out / "metrics.json", metrics)
+    save_pretrained(model, out / "model", {"recipe": asdict(recipe), "metrics": metrics, "data": data.settings})
+    write_json(out / "metrics.json", metrics)
     save_curves(read_log(out), out / "curves.png")
     return metrics
 
@@ -280,22 +278,3 @@ def _columns(data: EpisodeDataset, columns: tuple[int, ...]) -> Tensor:
 
 def _episode_of(data: EpisodeDataset, frames: NDArray[np.int64]) -> NDArray[np.intp]:
     return np.searchsorted(data.starts, frames, side="right") - 1
-
-
-def _claim(out: Path, claim: dict[str, Any]) -> None:
-    """Refuse to mix two trainings in one folder."""
-    path = out / "training.json"
-    if not path.is_file():
-        _write_json(path, claim)
-    elif path.read_text() != _json(claim):
-        raise ValueError(f"{out}: holds a training with another recipe or other data; choose a new output folder")
-
-
-def _json(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=2) + "\n"
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(_json(content))
-    os.replace(temporary, path)

@@ -3,6 +3,7 @@
 OUT/model/            config.json, model.safetensors: for `load_world_model`
 OUT/metrics.json      errors on held-out episodes; in pixels and degrees, and of probes (probes.py), where the data
                       hold simulator states of five or more numbers, which are taken for (x, y, x, y, angle, ...)
+OUT/errors.png        the same as a picture
 OUT/rollouts.png      decoded rollouts under the real frames
 OUT/curves.png, log.jsonl
 OUT/*.pt, latents.npy state of training, to resume from; may be deleted when done
@@ -10,7 +11,6 @@ OUT/*.pt, latents.npy state of training, to resume from; may be deleted when don
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -25,6 +25,7 @@ from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.io import load_world_model, save_pretrained
 from grasp_agent.models.world_model import PUSH_STATE_SIZE, LatentWorldModel, WorldModelConfig
 from grasp_agent.training.dynamics import DynamicsTask
+from grasp_agent.training.folder import claim, write_json
 from grasp_agent.training.joint import JointTask, whiten
 from grasp_agent.training.loop import Stage, read_log, run_stage
 from grasp_agent.training.planar_push import RADIUS, latents_of_states
@@ -36,6 +37,7 @@ from grasp_agent.training.report import (
     prediction_errors,
     probe_errors,
     save_curves,
+    save_errors,
     save_rollout_picture,
 )
 from grasp_agent.training.representation import RepresentationTask, encode_dataset
@@ -160,7 +162,8 @@ def train(
     training, held_out = data.split(recipe.held_out)
     _check(data, recipe, training, held_out)
     out.mkdir(parents=True, exist_ok=True)
-    _claim(out, recipe, data, initial)
+    began_from = None if initial is None else str(initial)
+    claim(out, {"recipe": asdict(recipe), "data": data.settings, "frames": len(data), "initial": began_from})
 
     with torch.random.fork_rng():  # initial weights by seed, the caller's generator untouched
         torch.manual_seed(recipe.seed)
@@ -219,11 +222,13 @@ def train(
         metrics["errors_by_step"] = prediction_errors(model, validation, data.states, read)
     if not planar:
         metrics["relative_latent_error_by_step"] = latent_errors(model, validation)
-    save_pretrained(model, out / "model", {"recipe": _plain(recipe), "metrics": metrics, "data": data.settings})
-    _write_json(out / "metrics.json", metrics)
+    save_pretrained(model, out / "model", {"recipe": asdict(recipe), "metrics": metrics, "data": data.settings})
+    write_json(out / "metrics.json", metrics)
     if model.decoder is not None:
         save_rollout_picture(model, data, validation, out / "rollouts.png")
     save_curves(read_log(out), out / "curves.png")
+    if "errors_by_step" in metrics:
+        save_errors(metrics["errors_by_step"], out / "errors.png")
     return metrics
 
 
@@ -265,31 +270,3 @@ def _begin_from(model: LatentWorldModel, name: str | Path) -> None:
             f" ({len(foreign)} such); train from the beginning"
         )
     model.load_state_dict(there, strict=False)
-
-
-def _claim(out: Path, recipe: Recipe, data: EpisodeDataset, initial: str | Path | None) -> None:
-    """Refuse to mix two trainings in one folder."""
-    claim = {"recipe": _plain(recipe), "data": data.settings, "frames": len(data), "initial": str(initial)}
-    path = out / "training.json"
-    advice = "choose a new output folder"
-    if path.is_file():
-        try:
-            there = dict(json.loads(path.read_text()))
-        except (ValueError, TypeError):
-            raise ValueError(f"{path}: expected the settings of a training, got something else; {advice}") from None
-        if there != claim:
-            parts = sorted(k for k in claim if there.get(k) != claim[k])
-            raise ValueError(f"{out}: holds a training with another {' and '.join(parts)}; {advice}")
-        return
-    _write_json(path, claim)
-
-
-def _plain(recipe: Recipe) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
-    return plain
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)

@@ -192,3 +192,21 @@ def save_curves(rows: list[dict[str, Any]], path: Path) -> None:
     temporary = path.with_name(f".{path.name}")
     figure.savefig(temporary, format="png", dpi=100)
     os.replace(temporary, path)
+
+
+def save_errors(errors: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
+    """Plot what `prediction_errors` returned: median and mean error against environment steps ahead."""
+    from matplotlib.figure import Figure
+
+    steps = [int(step) for step in errors]
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    names = {"pusher_px": "pusher error [px]", "body_px": "body error [px]", "body_deg": "body error [degrees]"}
+    for axis, (name, label) in zip(figure.subplots(1, 3), names.items(), strict=True):
+        for statistic in ("median", "mean"):
+            axis.plot(steps, [row[name][statistic] for row in errors.values()], "o-", markersize=3, label=statistic)
+        axis.set(xlabel="environment steps ahead", ylabel=label, ylim=(0, None))
+        axis.grid(alpha=0.3)
+        axis.legend()
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, format="png", dpi=100)
+    os.replace(temporary, path)

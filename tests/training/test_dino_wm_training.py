@@ -156,7 +156,7 @@ def test_an_interrupted_training_ends_as_if_nothing_had_happened(
     assert parts == whole
     models = [load_world_model(tmp_path / name / "model").state_dict() for name in ("whole", "parts")]
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
-    with pytest.raises(ValueError, match="holds a training with another recipe or other data; choose a new output"):
+    with pytest.raises(ValueError, match="holds a training with another recipe; choose a new output"):
         train_dino_wm(pusht_data, replace(recipe, seed=1), tmp_path / "parts")
 
 

@@ -63,7 +63,8 @@ def test_what_training_writes(
     rollouts = np.asarray(Image.open(out / "rollouts.png"))
     assert rollouts.shape == (2 * (14 + 2 * 40), 2 * 6 * 20, 3)  # two rollouts, six frames of 16 px, doubled
     assert rollouts[28:].std() > 10
-    assert np.asarray(Image.open(out / "curves.png")).std() > 5
+    for picture in ("curves.png", "errors.png"):
+        assert np.asarray(Image.open(out / picture)).std() > 5
     assert not [path for path in out.rglob("*") if path.name.startswith(".") or path.suffix == ".tmp"]
 
     model = load_world_model(out / "model")
