@@ -38,6 +38,21 @@ class Trial:
     width: int = 384
     unroll: int = 12
     symmetry: bool = True
+    noise: float = 0.0
+    history: int = 3
+
+
+class NoisyTask(DynamicsTask):
+    """The history that a rollout begins from is disturbed, so that small errors of a plan's states do not grow."""
+
+    noise = 0.0
+
+    def draw(self, generator: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        states, actions = super().draw(generator)
+        states = states.clone()
+        h = self.model.history
+        states[:, :h] += self.noise * torch.from_numpy(generator.standard_normal(states[:, :h].shape, np.float32))
+        return states, actions
 
 
 TRIALS = {
@@ -48,6 +63,8 @@ TRIALS = {
     "width 192": Trial(width=192),
     "unroll 1": Trial(unroll=1),
     "no symmetry": Trial(symmetry=False),
+    "latents disturbed by 0.5 px": Trial(noise=0.025),
+    "history of 1 frame": Trial(history=1),
     "plain MLP, no symmetry": Trial(structured=False, symmetry=False),
     "plain MLP, no symmetry, blocks of 5": Trial(structured=False, symmetry=False, block=5, unroll=3),
 }
@@ -82,7 +99,8 @@ def main() -> None:
         episodes = training[: max(1, round(trial.share * len(training)))]
         folder = options.work / name.replace(" ", "_").replace("%", "percent").replace(",", "")
         folder.mkdir(exist_ok=True)
-        task = DynamicsTask(model, data, latents, episodes, recipe.dynamics.batch, trial.unroll, trial.symmetry)
+        task = NoisyTask(model, data, latents, episodes, recipe.dynamics.batch, trial.unroll, trial.symmetry)
+        task.noise = trial.noise
         run_stage(replace(recipe.dynamics, steps=options.steps), task.module, task.draw, task.losses, folder, seed=1)
         judge = DynamicsTask(model, data, latents, held_out, recipe.dynamics.batch, 50 // trial.block, symmetry=False)
         results[name] = {
@@ -98,7 +116,8 @@ def main() -> None:
 
 def configured(config: WorldModelConfig, trial: Trial) -> WorldModelConfig:
     """The trial's dynamics on the reference's latents."""
-    config = replace(config, dynamics_hidden=trial.width, decoder_channels=0, proposal_hidden=0)
+    sizes = {"dynamics_hidden": trial.width, "history": trial.history}
+    config = replace(config, decoder_channels=0, proposal_hidden=0, **sizes)
     if trial.structured:
         return config
     return replace(config, layout="free", action_block=trial.block)

@@ -203,7 +203,8 @@ def evaluate(
         seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
         horizon: model steps a plan spans. Default: 25 environment steps.
         replan_every: environment steps between plans.
-        goal_weights: how much each latent number counts; 0 0 1 1 1 1 for PushT-v0, where only the block does.
+        goal_weights: how much each latent number counts; 0.001 0.001 1 1 1 1 for PushT-v0, where only the block must
+            arrive.
         workers: processes that play, each with one thread; the latencies are honest up to one per core.
         threads: CPU threads of a single worker. Default: PyTorch's choice.
     """
@@ -250,7 +251,8 @@ def video(
         model: world model of the planners: a shipped name, a folder or a hub id.
         seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
         horizon: model steps a plan spans. Default: 25 environment steps.
-        goal_weights: how much each latent number counts; 0 0 1 1 1 1 for PushT-v0, where only the block does.
+        goal_weights: how much each latent number counts; 0.001 0.001 1 1 1 1 for PushT-v0, where only the block must
+            arrive.
         size: side of one panel in pixels.
         threads: CPU threads. Default: PyTorch's choice.
     """

@@ -131,8 +131,10 @@ def collect(
                 f"{out}: holds data of other settings (different: {', '.join(differing)}); choose a new folder"
             )
     for env_id in settings.env_ids:  # a mistake shows here, before anything is written
-        with _environment(env_id, settings):
-            pass
+        with _environment(env_id, settings) as env:
+            if settings.policy == "planner":
+                _goal(env_id, *env.reset(seed=SEED_OFFSET))
+                _planner(settings, env.action_space)
     out.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(out)
     temporary = out / f".{META_NAME}"
@@ -307,15 +309,13 @@ def _planned_episodes(env_id: str, settings: CollectSettings, shard: int, first:
         draws = [_draws(settings, shard, first + i) for i in range(len(envs))]
         seen = [env.reset(seed=seed) for env, (seed, _) in zip(envs, draws, strict=True)]
         observations = [obs for obs, _ in seen]
-        goals: list[Any] = [obs.get("goal") if isinstance(obs, dict) else info.get("goal") for obs, info in seen]
-        if any(goal is None for goal in goals):
-            raise ValueError(f"{env_id}: policy 'planner' expected a goal image in observation or info, got none")
+        goals = [_goal(env_id, *first_sight) for first_sight in seen]
         space = cast(gymnasium.spaces.Box, envs[0].action_space)
         noise = np.stack([_smooth_noise(np.random.default_rng(seed), space, settings) for _, seed in draws])
 
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # every core has a worker of its own
-        agent = GRASPAgent.from_pretrained(str(settings.model), space, planner=PLANNER)
+        agent = _planner(settings, space)
         episodes: list[list[Row]] = [[] for _ in envs]
         running = np.ones(len(envs), bool)
         memory: AgentState | None = None
@@ -335,6 +335,24 @@ def _planned_episodes(env_id: str, settings: CollectSettings, shard: int, first:
                 break
         torch.set_num_threads(threads)
         return episodes
+
+
+def _goal(env_id: str, obs: Any, info: dict[str, Any]) -> Any:
+    """The goal image that an environment shows or announces."""
+    goal = obs.get("goal") if isinstance(obs, dict) else info.get("goal")
+    if goal is None:
+        raise ValueError(f"{env_id}: policy 'planner' expected a goal image in observation or info, got none")
+    return goal
+
+
+def _planner(settings: CollectSettings, space: gymnasium.Space[Any]) -> GRASPAgent:
+    agent = GRASPAgent.from_pretrained(str(settings.model), space, planner=PLANNER)
+    side = getattr(agent.world_model, "image_size", None)
+    if side != settings.resolution:
+        raise ValueError(
+            f"resolution: expected {side} px, which the world model {settings.model!r} sees, got {settings.resolution}"
+        )
+    return agent
 
 
 def _as_executed(memory: AgentState, executed: NDArray[np.float32]) -> AgentState:

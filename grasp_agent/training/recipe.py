@@ -161,10 +161,6 @@ def train(
     config = recipe.model
     training, held_out = data.split(recipe.held_out)
     _check(data, recipe, training, held_out)
-    out.mkdir(parents=True, exist_ok=True)
-    began_from = None if initial is None else str(initial)
-    claim(out, {"recipe": asdict(recipe), "data": data.settings, "frames": len(data), "initial": began_from})
-
     with torch.random.fork_rng():  # initial weights by seed, the caller's generator untouched
         torch.manual_seed(recipe.seed)
         model = LatentWorldModel(config)
@@ -174,6 +170,10 @@ def train(
             some = np.random.default_rng(recipe.seed).choice(data.frame_numbers(training), 512)
             whiten(model.encoder, torch.from_numpy(data.frames(some)))
         model.to(device)
+    # Only now that nothing can be wrong with the arguments any more is the folder taken.
+    out.mkdir(parents=True, exist_ok=True)
+    began_from = None if initial is None else str(initial)
+    claim(out, {"recipe": asdict(recipe), "data": data.settings, "frames": len(data), "initial": began_from})
     half = model.device.type == "cuda"
     planar = config.layout == "planar_push"
     targets = latents_of_states(data.states) if planar and data.states is not None else None

@@ -116,6 +116,14 @@ def test_a_planner_collects_what_it_gets_into(tmp_path, monkeypatch) -> None:  #
     assert np.array_equal(moved.states[0], data.states[0])  # type: ignore[index]
     assert 0.02 < np.abs(moved.actions[0] - data.actions[0]).max() < 0.8
 
+    for changes, message in (
+        ({"model": "nothing"}, "unknown world model 'nothing'"),
+        ({"resolution": 24}, "resolution: expected 16 px"),
+        ({"env_ids": (REACH, "Pendulum-v1")}, "expected"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            collect(replace(planned, **changes), tmp_path / "d", workers=1)  # type: ignore[arg-type]
+    assert not (tmp_path / "d").exists(), "a mistake leaves nothing behind"
     with pytest.raises(ValueError, match="expected a world model with policy 'planner'"):
         settings(policy="planner")
     with pytest.raises(ValueError, match="expected a world model with policy 'planner' and none without"):

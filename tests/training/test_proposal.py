@@ -73,3 +73,6 @@ def test_a_model_of_other_sizes_is_no_beginning(
     wider = replace(recipe, model=replace(recipe.model, dynamics_hidden=17))
     with pytest.raises(ValueError, match="expected a model with the recipe's sizes, but dynamics"):
         train(pusht_data, wider, tmp_path / "two", initial=tmp_path / "one" / "model")
+    with pytest.raises(ValueError, match="unknown world model 'nothing'"):
+        train(pusht_data, recipe, tmp_path / "two", initial="nothing")
+    assert not (tmp_path / "two").exists(), "a mistake leaves nothing behind"
