@@ -36,7 +36,7 @@ PLANNED_TOGETHER = 50
 
 POLICIES = ("expert", "random", "planner")
 PLANNER = GRASP(restarts=4, refresh=2, sync_steps=3)
-"""What collects with policy "planner": a quarter of the work of the usual agent, so that data come quickly."""
+"""What collects with policy "planner": half the work of the usual agent, so that data come quickly."""
 
 SEED_OFFSET = 2**31
 """Collection seeds its environments from here up, so that no evaluation seed below it can meet the same episode."""

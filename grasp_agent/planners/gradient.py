@@ -50,7 +50,8 @@ class GradientDescent:
     """Gradient descent through the rollout.
 
     Attributes:
-        restarts: R, plans improved side by side; the first starts from zero actions.
+        restarts: R, plans improved side by side; the first starts from zero actions, half of them from what the
+            model proposes, if it does.
         rate: eta, in half-ranges of the action.
         optimizer: "adam" or "sgd".
         clip: longest gradient per restart; None does not clip.

@@ -100,7 +100,8 @@ class GRASP:
     """The GRASP planner; see the module's docstring for the symbols.
 
     Attributes:
-        restarts: R, plans improved side by side; the first starts from zero actions.
+        restarts: R, plans improved side by side; the first starts from zero actions, half of them from what the
+            model proposes, if it does.
         action_rate: eta_a, in half-ranges of the action.
         state_rate: eta_s, in `state_scale`.
         optimizer: of the lifted iterations and the gradient sync, "adam" or "sgd".
