@@ -97,6 +97,16 @@ class EpisodeDataset:
             out[here[order]] = self._frames[s][index[here[order]] - self._first[s]]
         return out
 
+    def check_fits(self, image_size: int, action_dim: int) -> None:
+        """Raise a ValueError unless frames and actions have these sizes, those of a model to be trained."""
+        if self.image_size != image_size:
+            raise ValueError(
+                f"{self.folder}: expected frames of {image_size} px, got {self.image_size}; "
+                f"collect with --resolution {image_size}"
+            )
+        if self.actions.shape[1] != action_dim:
+            raise ValueError(f"{self.folder}: expected actions of {action_dim} numbers, got {self.actions.shape[1]}")
+
     def split(self, held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Episode numbers for training and for validation: of each folder, the last `held_out` share is kept apart."""
         kept = np.zeros(len(self.lengths), bool)

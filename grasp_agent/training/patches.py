@@ -98,6 +98,7 @@ class PatchTask:
         self.model = model
         self.data = data
         self.windows = FrameWindows(model, data)
+        self.episodes = episodes
         self.presents = data.windows(episodes, model.action_block + 1)
         self.batch = batch
         self.proprio = _columns(data, proprio)
@@ -159,7 +160,7 @@ def patch_errors(task: PatchTask, unroll: int, windows: int = 500, seed: int = 0
         steps ahead, relative to the latents' spread.
     """
     model, h = task.model, task.model.history
-    presents = task.data.windows(np.unique(_episode_of(task.data, task.presents)), unroll * model.action_block + 1)
+    presents = task.data.windows(task.episodes, unroll * model.action_block + 1)
     chosen = np.random.default_rng(seed).permutation(presents)[:windows]
     error, total, square = torch.zeros(unroll), torch.zeros(model.state_shape), torch.zeros(())
     copied = torch.zeros(())
@@ -243,13 +244,7 @@ def train_dino_wm(
 def _fitted(recipe: DinoWMRecipe, data: EpisodeDataset, training: NDArray[np.int64]) -> DinoWMConfig:
     """The recipe's model with the means and deviations of the data, which are checked."""
     config = recipe.model
-    if data.image_size != config.image_size:
-        raise ValueError(
-            f"{data.folder}: expected frames of {config.image_size} px, got {data.image_size}; "
-            f"collect with --resolution {config.image_size}"
-        )
-    if data.actions.shape[1] != config.action_dim:
-        raise ValueError(f"{data.folder}: expected actions of {config.action_dim} numbers, got {data.actions.shape[1]}")
+    data.check_fits(config.image_size, config.action_dim)
     followed = data.windows(training, 2)  # an episode's last action is none
     values = {"action": data.actions[followed], "proprio": _columns(data, recipe.proprio)[followed].numpy()}
     found: dict[str, tuple[float, ...]] = {}
@@ -274,7 +269,3 @@ def _columns(data: EpisodeDataset, columns: tuple[int, ...]) -> Tensor:
         have = 0 if data.states is None else data.states.shape[1]
         raise ValueError(f"{data.folder}: expected states with the numbers {list(columns)}, got {have} per frame")
     return torch.from_numpy(data.states[:, list(columns)]).float()
-
-
-def _episode_of(data: EpisodeDataset, frames: NDArray[np.int64]) -> NDArray[np.intp]:
-    return np.searchsorted(data.starts, frames, side="right") - 1

@@ -236,13 +236,7 @@ def _check(data: EpisodeDataset, recipe: Recipe, training: NDArray[np.int64], he
     """Say now what would otherwise fail after hours."""
     config = recipe.model
     planar = config.layout == "planar_push"
-    if data.image_size != config.image_size:
-        raise ValueError(
-            f"{data.folder}: expected frames of {config.image_size} px, got {data.image_size}; "
-            f"collect with --resolution {config.image_size}"
-        )
-    if data.actions.shape[1] != config.action_dim:
-        raise ValueError(f"{data.folder}: expected actions of {config.action_dim} numbers, got {data.actions.shape[1]}")
+    data.check_fits(config.image_size, config.action_dim)
     if planar and (data.states is None or data.states.shape[1] < 5):
         raise ValueError(
             f"{data.folder}: layout 'planar_push' is trained with simulator states (x, y, x, y, angle), which are "
