@@ -454,7 +454,7 @@ def _together(parts: list[tuple[NDArray[np.intp], Plan]]) -> tuple[NDArray[np.in
     traces = [
         torch.cat([t, t[:, -1:].expand(-1, longest - t.shape[1])], dim=1) for t in (plan.cost_trace for plan in plans)
     ]
-    names = ("actions", "states", "cost", "status", "defects")
+    names = ("actions", "states", "cost", "status", "defects", "restarts")
     joined = {name: torch.cat([getattr(plan, name) for plan in plans])[order] for name in names}
     return np.sort(rows), Plan(
         **joined,

@@ -147,6 +147,8 @@ class Plan:
         status: a `Status` value per row, [B].
         defects: mean squared gap between the planner's virtual states and one-step predictions from them,
             [B, T] (all zero for planners without virtual states).
+        restarts: true rollout cost of each iterate when it was last scored, [B, R]; R is 1 for planners that keep a
+            single plan.
         cost_trace: best true rollout cost known after each evaluation of the solve loop, [B, evaluations].
         iterations: planner iterations spent.
         seconds: wall-clock time spent.
@@ -157,6 +159,7 @@ class Plan:
     cost: Tensor
     status: Tensor
     defects: Tensor
+    restarts: Tensor
     cost_trace: Tensor
     iterations: int = 0
     seconds: float = 0.0

@@ -17,6 +17,9 @@ from grasp_agent.types import Observation
 
 PUSH_STATE_SIZE = 6
 
+PROPOSAL_STRIDE = 6
+"""Environment steps after which a long proposal is made anew from where the model says that it has led."""
+
 
 @dataclass(frozen=True)
 class WorldModelConfig:
@@ -212,7 +215,8 @@ class LatentWorldModel(nn.Module):
     def propose(self, states: Tensor, past_actions: Tensor, goal: Tensor, noise: Tensor) -> Tensor:
         """Plans towards a goal, as `grasp_agent.types.Proposing` says; every other one looks at the whole goal.
 
-        Beyond `proposal_steps` environment steps a plan stands still.
+        Plans longer than `proposal_steps` environment steps are made piece by piece: each piece starts from the states
+        that the dynamics predicts for the pieces before.
 
         Raises:
             ValueError: the model makes no proposals.
@@ -220,12 +224,28 @@ class LatentWorldModel(nn.Module):
         if self.proposal is None:
             raise ValueError("propose: this world model makes no proposals (proposal_hidden = 0)")
         b, n, steps, dim = noise.shape
-        missing = self.proposal.steps - steps
-        drawn = nn.functional.pad(noise, (0, 0, 0, max(missing, 0)))[:, :, : self.proposal.steps]
+        k, span = self.action_block, self.proposal.steps
         shown = (torch.arange(n, device=noise.device) % 2).to(noise.dtype).repeat(b).unsqueeze(1)
-        given = [x.repeat_interleave(n, dim=0) for x in (states, past_actions, goal)]
-        plans = self.proposal(*given, shown, drawn.flatten(0, 1)).view(b, n, self.proposal.steps, dim)
-        return nn.functional.pad(plans, (0, 0, 0, max(-missing, 0)))[:, :, :steps]
+        states, past, goal = (x.repeat_interleave(n, dim=0) for x in (states, past_actions, goal))
+        drawn = nn.functional.pad(noise.flatten(0, 1), (0, 0, 0, max(span - steps, 0)))
+        stride = max(min(PROPOSAL_STRIDE, span) // k, 1) * k if steps > span else span
+        pieces: list[Tensor] = []
+        for begin in range(0, max(steps, 1), stride):
+            window = (torch.arange(begin, begin + span, device=noise.device)) % drawn.shape[1]
+            plan = self.proposal(states, past, goal, shown, drawn[:, window])[:, : min(stride, steps - begin)]
+            pieces.append(plan)
+            if begin + stride < steps:
+                states, past = self._advance(states, past, plan)
+        return torch.cat(pieces, dim=1).view(b, n, steps, dim)
+
+    def _advance(self, states: Tensor, past: Tensor, plan: Tensor) -> tuple[Tensor, Tensor]:
+        """The window of history after a plan [N, steps, dim] of whole blocks."""
+        limit = self.action_limit or torch.inf
+        for block in plan.clamp(-limit, limit).reshape(len(plan), -1, self.action_dim * self.action_block).unbind(1):
+            actions = torch.cat([past, block.unsqueeze(1)], dim=1)
+            following = self.predict(states, actions)
+            states, past = torch.cat([states[:, 1:], following.unsqueeze(1)], dim=1), actions[:, 1:]
+        return states, past
 
     def _latent_scale(self) -> float:
         return self.config.length if self.config.layout == "planar_push" else 1.0

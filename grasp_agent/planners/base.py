@@ -72,8 +72,14 @@ class Planner(Protocol[State]):
     name: ClassVar[str]
     """What users call it."""
 
-    def init(self, problem: Problem, keys: Tensor) -> State:
-        """The state before the first iteration; `keys` [B] are one random seed per row."""
+    def init(self, problem: Problem, keys: Tensor, start: Tensor | None = None) -> State:
+        """The state before the first iteration.
+
+        Args:
+            problem: B problems.
+            keys: one random seed per row, [B].
+            start: plans to improve, normalised, [B, T, A]; None leaves the beginning to the planner.
+        """
         ...
 
     def step(self, problem: Problem, state: State) -> State:
@@ -187,6 +193,63 @@ def action_windows(problem: Problem, actions: Tensor) -> Tensor:
     return torch.cat([past, actions], dim=2).unfold(2, problem.model.history, 1).movedim(-1, 3)
 
 
+def one_step(problem: Problem, u: Tensor, s: Tensor) -> Tensor:
+    """F(s_t, a_t) for all t = 0..T-1 in one model call, s_0 being the present: no step waits for another.
+
+    Args:
+        problem: B problems.
+        u: normalised plans, [B, R, T, A].
+        s: s_1..s_{T-1}, [B, R, T - 1, *S].
+
+    Returns:
+        Predictions of s_1..s_T, [B, R, T, *S], differentiable in u and s.
+    """
+    b, r, steps, _ = u.shape
+    h, shape = problem.model.history, s.shape[3:]
+    past = problem.states.unsqueeze(1).expand(-1, r, *problem.states.shape[1:])
+    frames = torch.cat([past, s], dim=2)
+    state_windows = frames.unfold(2, h, 1).movedim(-1, 3)  # [B, R, T, h, *S]
+    blocks = action_windows(problem, environment_units(problem, u))  # [B, R, T, h, A]
+    predicted = problem.model.predict(state_windows.flatten(0, 2), blocks.flatten(0, 2))
+    return predicted.view(b, r, steps, *shape)
+
+
+def repeat_problem(problem: Problem, times: int) -> Problem:
+    """Every problem `times` times in a row: a problem of B * times rows."""
+    return replace(
+        problem,
+        states=repeat_rows(problem.states, times),
+        past_actions=repeat_rows(problem.past_actions, times),
+        goal=repeat_rows(problem.goal, times),
+    )
+
+
+def problem_from(problem: Problem, u: Tensor, states: Tensor, t: int) -> Problem:
+    """What is left of the problem once the first t blocks of each plan are executed.
+
+    Args:
+        problem: B problems.
+        u: normalised plans, [B, R, T, A].
+        states: where they lead, s_0..s_t at least, [B, R, T', *S].
+        t: 0 to T - 1.
+
+    Returns:
+        A problem of B * R rows and horizon T - t.
+    """
+    h, r = problem.model.history, u.shape[1]
+    past = problem.states[:, :-1].unsqueeze(1)
+    frames = torch.cat([past.expand(-1, r, *past.shape[2:]), states], dim=2)[:, :, t : t + h]
+    done = problem.past_actions.unsqueeze(1).expand(-1, r, -1, -1)
+    blocks = torch.cat([done, environment_units(problem, u)], dim=2)[:, :, t : t + h - 1]
+    return replace(
+        problem,
+        states=frames.flatten(0, 1),
+        past_actions=blocks.flatten(0, 1),
+        goal=repeat_rows(problem.goal, r),
+        horizon=problem.horizon - t,
+    )
+
+
 def true_cost(problem: Problem, u: Tensor) -> tuple[Tensor, Tensor]:
     """Roll out normalised plans u [B, R, T, A]: cost [B, R] (infinite if not finite) and states."""
     restarts = u.shape[1]
@@ -198,15 +261,19 @@ def true_cost(problem: Problem, u: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def score(problem: Problem, best: Best, u: Tensor) -> tuple[Best, Tensor]:
-    """Score u [B, R, T, A], and a `best` that has no cost yet -> the best of them, and the rollouts of u."""
+def score(problem: Problem, best: Best, u: Tensor) -> tuple[Best, Tensor, Tensor]:
+    """Score u [B, R, T, A], and a `best` that has no cost yet.
+
+    Returns:
+        The best of them, the rollouts of u [B, R, T + 1, *S], and their costs [B, R].
+    """
     cost, states = true_cost(problem, torch.cat([best.actions.unsqueeze(1), u], dim=1))
     begun = replace(best, states=states[:, 0], cost=cost[:, 0])
     best = where_rows(best.cost.isinf(), begun, best)
-    return best.update(u, states[:, 1:], cost[:, 1:]), states[:, 1:]
+    return best.update(u, states[:, 1:], cost[:, 1:]), states[:, 1:], cost[:, 1:]
 
 
-def make_plan(problem: Problem, best: Best, defects: Tensor | None = None) -> Plan:
+def make_plan(problem: Problem, best: Best, defects: Tensor | None = None, restarts: Tensor | None = None) -> Plan:
     """The plan held by `best`; `solve` fills in what it knows of status, trace, iterations and time."""
     cost = best.cost
     return Plan(
@@ -215,6 +282,7 @@ def make_plan(problem: Problem, best: Best, defects: Tensor | None = None) -> Pl
         cost=cost,
         status=torch.where(cost.isfinite(), int(Status.RUNNING), int(Status.NON_FINITE)),
         defects=cost.new_zeros(problem.batch, problem.horizon) if defects is None else defects,
+        restarts=cost.unsqueeze(1) if restarts is None else restarts,
         cost_trace=cost.unsqueeze(1),
     )
 

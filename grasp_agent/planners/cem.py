@@ -18,7 +18,7 @@ from torch import Tensor
 
 from grasp_agent.planners.base import Best, make_plan, score, true_cost, unscored, zero_plan
 from grasp_agent.planners.checks import at_least, fraction, positive
-from grasp_agent.planners.sequences import shift_best, smooth_noise
+from grasp_agent.planners.sequences import shifted_plan, smooth_noise, starting_plan
 from grasp_agent.rng import split
 from grasp_agent.types import Plan, Problem
 
@@ -80,6 +80,8 @@ class CEM:
         init_scale: starting sigma, in half-ranges of the action.
         floor: sigma_min, in half-ranges of the action.
         correlation: of the noise on an action with that an environment step later.
+        screen: plans drawn, proposals if the model makes any, of which the cheapest is the first mean (and at a warm
+            start, if it beats the last plan).
     """
 
     name: ClassVar[str] = "cem"
@@ -90,6 +92,7 @@ class CEM:
     init_scale: float = 0.5
     floor: float = 0.01
     correlation: float = 0.0
+    screen: int = 32
 
     def __post_init__(self) -> None:
         at_least(self, 2, "samples")
@@ -97,13 +100,14 @@ class CEM:
         if self.elites > self.samples:
             raise ValueError(f"CEM.elites: expected at most samples = {self.samples}, got {self.elites}")
         positive(self, "init_scale")
-        at_least(self, 0, "floor")
+        at_least(self, 0, "floor", "screen")
         fraction(self, "correlation")
 
-    def init(self, problem: Problem, keys: Tensor) -> CEMState:
+    def init(self, problem: Problem, keys: Tensor, start: Tensor | None = None) -> CEMState:
         keys = keys.to(problem.goal.device)
-        mean = zero_plan(problem)
-        return CEMState(keys, mean, torch.full_like(mean, self.init_scale), unscored(problem, mean))
+        if start is None:
+            start = starting_plan(problem, split(keys, 2), self.screen, self.init_scale, self.correlation)
+        return self._state(problem, keys, start, start)
 
     def step(self, problem: Problem, state: CEMState) -> CEMState:
         noise = smooth_noise(problem, split(state.keys, 0), self.samples - 1, self.correlation).unsqueeze(1)
@@ -114,14 +118,16 @@ class CEM:
         return CEMState(split(state.keys, 1), mean.squeeze(1), deviation.squeeze(1), best)
 
     def evaluate(self, problem: Problem, state: CEMState) -> CEMState:
-        best, _ = score(problem, state.best, state.mean.unsqueeze(1))
+        best, _, _ = score(problem, state.best, state.mean.unsqueeze(1))
         return replace(state, best=best)
 
     def shift(self, problem: Problem, state: CEMState, n: int) -> CEMState:
         """Start around the shifted best plan at full deviation: a narrow one could not react to the news."""
-        mean = shift_best(problem, state.best, state.mean, n).squeeze(1)
-        best = unscored(problem, zero_plan(problem))
-        return CEMState(split(state.keys, 1), mean, torch.full_like(mean, self.init_scale), best)
+        mean = shifted_plan(problem, state.best, state.mean, n, split(state.keys, 2), self.screen)
+        return self._state(problem, split(state.keys, 1), mean, zero_plan(problem))
 
     def plan(self, problem: Problem, state: CEMState) -> Plan:
         return make_plan(problem, state.best)
+
+    def _state(self, problem: Problem, keys: Tensor, mean: Tensor, candidate: Tensor) -> CEMState:
+        return CEMState(keys, mean, torch.full_like(mean, self.init_scale), unscored(problem, candidate))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from grasp_agent.planners.base import Best, make_plan, score, unscored, zero_plan
@@ -36,12 +37,14 @@ class GradientState:
     keys: random key per row, [B].
     actions: u, normalised, [B, R, T, A].
     moments: the optimiser's memory of u.
+    cost: true rollout cost of each restart when it was last scored, [B, R].
     best: best plan scored so far.
     """
 
     keys: Tensor
     actions: Tensor
     moments: Moments
+    cost: Tensor
     best: Best
 
 
@@ -81,20 +84,22 @@ class GradientDescent:
         fraction(self, "correlation")
         choice(self, "optimizer", OPTIMIZERS)
 
-    def init(self, problem: Problem, keys: Tensor) -> GradientState:
+    def init(self, problem: Problem, keys: Tensor, start: Tensor | None = None) -> GradientState:
         keys = keys.to(problem.goal.device)
-        u = initial_actions(problem, split(keys, 0), self.restarts, self.init_scale, self.correlation, self.screen)
-        return GradientState(split(keys, 1), u, no_moments(self.optimizer, u), unscored(problem, zero_plan(problem)))
+        u = initial_actions(
+            problem, split(keys, 0), self.restarts, self.init_scale, self.correlation, self.screen, start
+        )
+        return self._state(problem, split(keys, 1), u, u[:, 0])
 
     def step(self, problem: Problem, state: GradientState) -> GradientState:
         gradient, cost, states = rollout_gradient(problem, state.actions)
         change, moments = descent(self.optimizer, self.rate, clipped(gradient, self.clip), state.moments)
         best = state.best.update(state.actions, states, cost)
-        return replace(state, actions=(state.actions + change).clamp_(-1, 1), moments=moments, best=best)
+        return replace(state, actions=(state.actions + change).clamp_(-1, 1), moments=moments, cost=cost, best=best)
 
     def evaluate(self, problem: Problem, state: GradientState) -> GradientState:
-        best, _ = score(problem, state.best, state.actions)
-        return replace(state, best=best)
+        best, _, cost = score(problem, state.best, state.actions)
+        return replace(state, cost=cost, best=best)
 
     def shift(self, problem: Problem, state: GradientState, n: int) -> GradientState:
         u, _ = shift_restarts(
@@ -108,8 +113,11 @@ class GradientDescent:
             self.correlation,
             self.screen,
         )
-        best = unscored(problem, zero_plan(problem))
-        return GradientState(split(state.keys, 1), u, no_moments(self.optimizer, u), best)
+        return self._state(problem, split(state.keys, 1), u, zero_plan(problem))
 
     def plan(self, problem: Problem, state: GradientState) -> Plan:
-        return make_plan(problem, state.best)
+        return make_plan(problem, state.best, restarts=state.cost)
+
+    def _state(self, problem: Problem, keys: Tensor, u: Tensor, candidate: Tensor) -> GradientState:
+        cost = u.new_full(u.shape[:2], torch.inf)
+        return GradientState(keys, u, no_moments(self.optimizer, u), cost, unscored(problem, candidate))

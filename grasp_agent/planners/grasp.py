@@ -4,47 +4,64 @@ Psenka, Rabbat, Krishnapriyan, LeCun and Bar, "Parallel Stochastic Gradient-Base
 arXiv 2602.00475. Actions a_0..a_{T-1} and virtual states s_1..s_{T-1} are optimised together, s_0 (the
 present) and s_T = g (the goal) being fixed. With sg() = stop-gradient,
 
-    L_dyn  = sum_t || F(sg(s_t), a_t) - s_{t+1} ||^2          t = 0..T-1; the last term ties the last action
-    to the goal L_goal = sum_t    d(F(sg(s_t), a_t), g)                   d: the objective's state cost, || .
-    - g ||^2 by default L      = L_dyn + gamma * L_goal
+    L_dyn  = sum_t || F(sg(s_t), a_t) - s_{t+1} ||^2          t = 0..T-1; the last term ties the last action to the goal
+    L_goal = sum_t    d(F(sg(s_t), a_t), g)                   d: the objective's state cost, || . - g ||^2 by default
+    L      = L_dyn + gamma * L_goal
 
     s <- s - eta_s * dL/ds + sigma * xi         noise on the states only
     a <- a - eta_a * dL/da
 
 All time steps, restarts and problems go through F in one batched call: such a lifted iteration costs the same
 whatever T. Gradients reach a_t through F's action input and s_{t+1} as a target, never s_t through F's state
-input, whose Jacobian is brittle in learned visual latents. Every K lifted iterations a sync follows: J steps
-on the true serial objective, actions only, each of which scores the plan it starts from. An iteration of
-`solve` is one lifted iteration or one sync step.
+input, whose Jacobian is brittle in learned visual latents. Every K lifted iterations a sync follows: J iterations of
+a serial planner on the true objective, actions only. An iteration of `solve` is one lifted iteration or one of the
+serial planner's.
+
+A sync ends with a selection (unless `reseed` is None, as in the paper). Each restart returns to its cheapest plan so
+far and branches from it: at a moment that changes from sync to sync, the plan is continued otherwise, from the state
+that it has led to, as the model proposes or disturbed by noise; the cheapest branch replaces it if it is cheaper.
+The virtual states are then those of the restart's plan, and the next lifted iterations disturb it again.
+
+A model is never quite right, and of several plans that it believes in, some hang by a thread. In the end each restart's
+plan is rolled out with noise on the states as well, and the plan whose median cost is lowest is returned.
 
 Where the model reads h frames, s_t and a_t stand for its window, filled up with the real past.
 
 Units: actions are normalised; states and losses are measured in `state_scale`, so rates, noise and clipping
-    carry no unit.
+carry no unit.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from grasp_agent.planners.base import (
     Best,
-    action_windows,
+    Planner,
     environment_units,
+    frozen,
     make_plan,
+    map_rows,
+    one_step,
+    problem_from,
+    repeat_problem,
     repeat_rows,
+    replace_rows,
     rollout,
     score,
+    select_problem,
+    select_rows,
     stand_still,
+    true_cost,
     unscored,
     where_rows,
     zero_plan,
 )
-from grasp_agent.planners.cem import cem_round
+from grasp_agent.planners.cem import CEMState
 from grasp_agent.planners.checks import at_least, choice, fraction, positive, positive_or_none
 from grasp_agent.planners.descent import (
     OPTIMIZERS,
@@ -55,17 +72,20 @@ from grasp_agent.planners.descent import (
     no_moments,
     norms,
     require_gradient,
-    rollout_gradient,
 )
+from grasp_agent.planners.gauss_newton import GaussNewton
+from grasp_agent.planners.gradient import GradientDescent
 from grasp_agent.planners.sequences import (
+    branched_actions,
     initial_actions,
     ramp_to_goal,
     shift_restarts,
     shift_states,
-    smooth_noise,
 )
 from grasp_agent.rng import normal, split
-from grasp_agent.types import Plan, Problem
+from grasp_agent.types import Plan, Problem, WorldModel
+
+_NOISY_ROLLOUTS = 16
 
 
 @dataclass(frozen=True)
@@ -78,8 +98,10 @@ class GRASPState:
     scale: the unit of the states, [B].
     action_moments: the optimiser's memory of u in lifted iterations.
     state_moments: the optimiser's memory of s.
-    sync_moments: the optimiser's memory of u within one sync.
-    deviation: sampling deviation of the CEM sync, [B, R, T, A]; empty, [B, 0], for the gradient sync.
+    sync: the serial planner's state, with every leaf [B, R, ...].
+    kept: cheapest plan of each restart since it began, [B, R, T, A].
+    kept_states: its rollout, [B, R, T + 1, *S].
+    cost: its true rollout cost, [B, R]; infinite before it is scored.
     best: best plan scored so far.
     """
 
@@ -90,8 +112,10 @@ class GRASPState:
     scale: Tensor
     action_moments: Moments
     state_moments: Moments
-    sync_moments: Moments
-    deviation: Tensor
+    sync: Any
+    kept: Tensor
+    kept_states: Tensor
+    cost: Tensor
     best: Best
 
 
@@ -104,7 +128,7 @@ class GRASP:
             model proposes, if it does.
         action_rate: eta_a, in half-ranges of the action.
         state_rate: eta_s, in `state_scale`.
-        optimizer: of the lifted iterations and the gradient sync, "adam" or "sgd".
+        optimizer: of the lifted iterations, "adam" or "sgd".
         goal_weight: gamma.
         anneal_goal: let gamma fall to zero along with the noise.
         noise: sigma, in `state_scale`.
@@ -114,30 +138,32 @@ class GRASP:
         stop_gradient: cut the gradient into F's state input (False is an ablation: plain collocation).
         clip: longest gradient per restart and variable, in `state_scale`; None does not clip.
         balance: scale the state and action gradients of a restart to their mean norm.
+        window: time steps of a lifted iteration; longer plans are improved in windows of this many, one at a time, that
+            overlap by half.
         init_states: virtual states begin on the straight line to the goal ("line") or on the rollout of the
             starting actions ("rollout").
         init_noise: standard deviation of the noise on the starting virtual states, in `state_scale`.
-        init_scale: standard deviation of the random starting plans of the other restarts, in half-ranges of
-            the action.
+        init_scale: standard deviation of random plans and branches, in half-ranges of the action.
         correlation: of a random action with the one an environment step later.
         refresh: restarts, never the first, that begin anew at every warm start.
         screen: random plans rolled out for each one that a restart begins from.
-        sync: "gradient" (through the serial rollout) or "cem".
+        sync: the serial planner, any of the suite; it takes over each restart's actions. A CEM's first deviation
+            follows the gap between virtual states and rollout.
         sync_every: K, lifted iterations between syncs; None never syncs.
-        sync_steps: J, gradient steps or CEM rounds per sync.
-        sync_rate: rate of the gradient sync, in half-ranges of the action.
-        sync_samples: plans a CEM round rolls out per restart.
-        sync_elites: plans the new mean is taken from.
-        sync_floor: least deviation of CEM samples, in half-ranges of the action.
-        reseed: after a sync, virtual states become the rollout plus this fraction (0 to 1) of a ramp that
-            closes its gap to the goal evenly over the steps; None leaves them.
+        sync_steps: J, iterations of the serial planner per sync.
+        reseed: after a sync each restart returns to its cheapest plan, and its virtual states become that plan's
+            rollout plus this fraction (0 to 1) of a ramp that closes its gap to the goal evenly over the steps. None
+            goes on from wherever the sync came to and leaves the virtual states.
+        branches: continuations tried for each restart after a sync; needs `reseed`.
+        caution: standard deviation of the noise on every predicted state, in `state_scale`, under which the restarts'
+            plans are compared in the end; 0 returns the plan of lowest cost without noise.
     """
 
     name: ClassVar[str] = "grasp"
-    decision_iterations: ClassVar[int] = 5
+    decision_iterations: ClassVar[int] = 2
 
-    restarts: int = 8
-    action_rate: float = 0.02
+    restarts: int = 4
+    action_rate: float = 0.005
     state_rate: float = 0.05
     optimizer: Optimizer = "adam"
     goal_weight: float = 0.1
@@ -149,36 +175,40 @@ class GRASP:
     stop_gradient: bool = True
     clip: float | None = None
     balance: bool = False
+    window: int = 200
     init_states: Literal["line", "rollout"] = "line"
     init_noise: float = 0.05
     init_scale: float = 0.5
     correlation: float = 0.9
-    refresh: int = 4
+    refresh: int = 2
     screen: int = 8
-    sync: Literal["gradient", "cem"] = "gradient"
+    sync: Planner[Any] = field(default_factory=lambda: GaussNewton(restarts=1))
     sync_every: int | None = 1
-    sync_steps: int = 4
-    sync_rate: float = 0.1
-    sync_samples: int = 64
-    sync_elites: int = 8
-    sync_floor: float = 0.1
-    reseed: float | None = None
+    sync_steps: int = 1
+    reseed: float | None = 0.0
+    branches: int = 8
+    caution: float = 0.003
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "restarts", "screen", "resample", "anneal", "sync_every", "sync_steps", "sync_elites")
-        at_least(self, 2, "sync_samples")
-        at_least(self, 0, "goal_weight", "noise", "init_noise", "init_scale", "refresh", "sync_floor")
-        positive(self, "action_rate", "state_rate", "sync_rate")
+        at_least(self, 1, "restarts", "screen", "resample", "anneal", "sync_every", "sync_steps")
+        at_least(self, 2, "window")
+        at_least(self, 0, "goal_weight", "noise", "init_noise", "init_scale", "refresh", "branches", "caution")
+        positive(self, "action_rate", "state_rate")
         positive_or_none(self, "clip", "state_scale")
         fraction(self, "correlation")
         choice(self, "optimizer", OPTIMIZERS)
         choice(self, "init_states", ("line", "rollout"))
-        choice(self, "sync", ("gradient", "cem"))
-        if self.sync_elites > self.sync_samples:
-            limit = f"sync_samples = {self.sync_samples}"
-            raise ValueError(f"GRASP.sync_elites: expected at most {limit}, got {self.sync_elites}")
+        if not hasattr(self.sync, "step"):
+            raise TypeError(f"GRASP.sync: expected a planner such as GradientDescent(restarts=1), got {self.sync!r}")
+        if getattr(self.sync, "restarts", 1) != 1:
+            raise ValueError(
+                f"GRASP.sync: expected a planner of one restart, got {self.sync.restarts}; "  # type: ignore[attr-defined]
+                "each of GRASP's restarts has a serial planner of its own"
+            )
         if self.reseed is not None and not 0 <= self.reseed <= 1:
             raise ValueError(f"GRASP.reseed: expected a fraction from 0 to 1 or None, got {self.reseed}")
+        if self.reseed is None and self.branches:
+            raise ValueError("GRASP.branches: expected 0 with reseed=None, got branches without a plan to branch from")
 
     @classmethod
     def paper(cls) -> GRASP:
@@ -196,17 +226,22 @@ class GRASP:
             anneal=None,
             state_scale=1.0,
             init_noise=0.005,
+            sync=GradientDescent(restarts=1, rate=0.05, optimizer="sgd"),
             sync_every=100,
             sync_steps=10,
-            sync_rate=0.05,
+            reseed=None,
+            branches=0,
+            caution=0.0,
         )
 
-    def init(self, problem: Problem, keys: Tensor) -> GRASPState:
+    def init(self, problem: Problem, keys: Tensor, start: Tensor | None = None) -> GRASPState:
         keys = keys.to(problem.goal.device)
-        u = initial_actions(problem, split(keys, 0), self.restarts, self.init_scale, self.correlation, self.screen)
+        u = initial_actions(
+            problem, split(keys, 0), self.restarts, self.init_scale, self.correlation, self.screen, start
+        )
         scale = self._scale(problem)
         states = self._initial_states(problem, u, scale, split(keys, 1))
-        return self._state(problem, split(keys, 2), u, states, scale)
+        return self._state(problem, split(keys, 2), u, states, scale, u[:, 0])
 
     def step(self, problem: Problem, state: GRASPState) -> GRASPState:
         if self.sync_every is None:
@@ -219,8 +254,10 @@ class GRASP:
         return synced if bool(due.all()) else where_rows(due, synced, self._lifted(problem, state))
 
     def evaluate(self, problem: Problem, state: GRASPState) -> GRASPState:
-        best, _ = score(problem, state.best, state.actions)
-        return replace(state, best=best)
+        if bool(state.cost.isfinite().all()) and torch.equal(state.actions, state.kept):
+            return state  # every restart stands at a plan that has its cost
+        best, states, cost = score(problem, state.best, state.actions)
+        return self._keep(replace(state, best=best), state.actions, states, cost)
 
     def shift(self, problem: Problem, state: GRASPState, n: int) -> GRASPState:
         """Restart 0 takes over the best plan, with the virtual states of the restart that found it."""
@@ -242,40 +279,51 @@ class GRASP:
         if came_from.shape[1] < self.restarts:
             fresh = self._initial_states(problem, u[:, came_from.shape[1] :], scale, split(keys, 1))
             kept = torch.cat([kept, fresh], dim=1)
-        return self._state(problem, split(keys, 2), u, kept, scale)
+        return self._state(problem, split(keys, 2), u, kept, scale, zero_plan(problem))
 
     def plan(self, problem: Problem, state: GRASPState) -> Plan:
-        """The best plan; its defects are those of the virtual states of the restart that found it."""
+        """The best plan, or the one that noise harms least; its defects are those of its restart's virtual states."""
         rows = torch.arange(problem.batch, device=state.keys.device)
-        restart = state.best.candidate.clamp(min=0)
+        best = state.best
+        if self.caution and self.restarts > 1:
+            safest = self._cost_under_noise(problem, state).argmin(dim=1)
+            kept = Best(state.kept[rows, safest], state.kept_states[rows, safest], state.cost[rows, safest], safest)
+            best = where_rows(kept.cost.isfinite(), kept, best)
+        restart = best.candidate.clamp(min=0)
         u, s = state.actions[rows, restart].unsqueeze(1), state.states[rows, restart].unsqueeze(1)
         with torch.no_grad():
-            predicted, following = self._one_step(problem, u, s)
-        defects = (predicted - following).flatten(3).square().mean(3).squeeze(1)
-        return make_plan(problem, state.best, defects)
+            gap = one_step(problem, u, s) - self._following(problem, s)
+        return make_plan(problem, best, gap.flatten(3).square().mean(3).squeeze(1), state.cost)
+
+    @torch.no_grad()
+    def _cost_under_noise(self, problem: Problem, state: GRASPState) -> Tensor:
+        """Median cost of each restart's plan with noise on the states, the same for all of them, [B, R]."""
+        b, r = state.cost.shape
+        noise = normal(
+            split(state.keys, 4), (_NOISY_ROLLOUTS, problem.horizon, *problem.goal.shape[1:]), problem.goal.dtype
+        )
+        noise = self.caution * state.scale.view(-1, *[1] * (noise.ndim - 1)) * noise
+        noise = noise.unsqueeze(1).expand(-1, r, *noise.shape[1:]).flatten(0, 2)
+        disturbed = replace(problem, model=_Disturbed(problem.model, noise))
+        cost, _ = true_cost(disturbed, state.kept.repeat_interleave(_NOISY_ROLLOUTS, dim=1))
+        median: Tensor = cost.view(b, r, -1).median(dim=2).values
+        return median.masked_fill(state.cost.isinf(), torch.inf)
 
     # ----- the lifted iteration -----------------------------------------------------------------------------
 
-    def _one_step(self, problem: Problem, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """F(sg(s_t), a_t) and s_{t+1} for all t = 0..T-1 in one model call: both [B, R, T, *S]."""
-        b, r, steps, _ = u.shape
-        h, shape = problem.model.history, s.shape[3:]
-        past = problem.states.unsqueeze(1).expand(-1, r, *problem.states.shape[1:])
-        goal = problem.goal[:, None, None].expand(-1, r, 1, *shape)
-        frames = torch.cat([past, s.detach() if self.stop_gradient else s], dim=2)
-        state_windows = frames.unfold(2, h, 1).movedim(-1, 3)  # [B, R, T, h, *S]
-        blocks = action_windows(problem, environment_units(problem, u))  # [B, R, T, h, A]
-        predicted = problem.model.predict(state_windows.flatten(0, 2), blocks.flatten(0, 2))
-        return predicted.view(b, r, steps, *shape), torch.cat([s, goal], dim=2)
+    def _following(self, problem: Problem, s: Tensor) -> Tensor:
+        """s_1..s_T with s_T = g, [B, R, T, *S]."""
+        goal = problem.goal[:, None, None].expand(-1, s.shape[1], 1, *s.shape[3:])
+        return torch.cat([s, goal], dim=2)
 
     def _lifted(self, problem: Problem, state: GRASPState) -> GRASPState:
         u, s = state.actions.detach().requires_grad_(True), state.states.detach().requires_grad_(True)
         fade = self._fade(state.iteration)
         gamma = self.goal_weight * (fade if self.anneal_goal else torch.ones_like(fade))
 
-        predicted, following = self._one_step(problem, u, s)
+        predicted, following = self._predicted(problem, state, u, s)
         require_gradient(predicted)
-        goal = repeat_rows(problem.goal, u.shape[1] * u.shape[2])
+        goal = repeat_rows(problem.goal, predicted.shape[1] * predicted.shape[2])
         dynamics = (predicted - following).square().flatten(1).sum(1)
         shaping = problem.objective.state_cost(predicted.flatten(0, 2), goal).view(problem.batch, -1).sum(1)
         loss = (dynamics + gamma * shaping) / state.scale.square()
@@ -303,6 +351,28 @@ class GRASP:
             state_moments=state_moments,
         )
 
+    def _predicted(self, problem: Problem, state: GRASPState, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """F(sg(s_t), a_t) and s_{t+1} for all t (of the window that is due): both [B, R, T or window, *S]."""
+        seen = s.detach() if self.stop_gradient else s
+        following = self._following(problem, s)
+        steps, width = problem.horizon, self.window
+        if steps <= width:
+            return one_step(problem, u, seen), following
+        starts = [*range(0, steps - width, width // 2), steps - width]
+        path = torch.cat([problem.states[:, -1:].unsqueeze(1).expand(-1, u.shape[1], *s[0, 0, :1].shape), seen], dim=2)
+        turn = state.iteration % len(starts)
+        predicted, wanted = [], []
+        for row in range(problem.batch):  # plans this long are few
+            one, t = torch.tensor([row], device=u.device), starts[int(turn[row])]
+            part = problem_from(select_problem(problem, one), u[one], path[one], t)
+            part = replace(part, horizon=width)
+            piece = one_step(
+                part, u[row].unsqueeze(1)[:, :, t : t + width], path[row].unsqueeze(1)[:, :, t + 1 : t + width]
+            )
+            predicted.append(piece.squeeze(1))
+            wanted.append(following[row, :, t : t + width])
+        return torch.stack(predicted), torch.stack(wanted)
+
     def _fade(self, iteration: Tensor) -> Tensor:
         """How much of the noise is left, from 1 down to 0, [B]."""
         if self.anneal is None:
@@ -312,45 +382,86 @@ class GRASP:
     # ----- the sync -----------------------------------------------------------------------------------------
 
     def _sync(self, problem: Problem, state: GRASPState, j: Tensor) -> GRASPState:
-        """Sync step j = 0..J-1 (per row, [B]) on the true serial objective, actions only."""
-        move = self._gradient_sync if self.sync == "gradient" else self._cem_sync
-        state = move(problem, state, j == 0)
-        state = replace(state, iteration=state.iteration + 1)
-        last = j == self.sync_steps - 1
-        if self.reseed is None or not bool(last.any()):
-            return state
-        best, rollouts = score(problem, state.best, state.actions)
-        states = ramp_to_goal(problem, rollouts, self.reseed)
-        zero = no_moments(self.optimizer, states)  # what the optimiser remembers was about other states
-        return where_rows(last, replace(state, best=best, states=states, state_moments=zero), state)
-
-    def _gradient_sync(self, problem: Problem, state: GRASPState, first: Tensor) -> GRASPState:
-        moments = where_rows(first, no_moments(self.optimizer, state.actions), state.sync_moments)
-        gradient, cost, states = rollout_gradient(problem, state.actions)
-        if self.optimizer == "sgd":  # Adam's steps do not depend on the loss's unit, plain ones do
-            gradient = gradient / state.scale.square().view(-1, 1, 1, 1)
-        change, moments = descent(self.optimizer, self.sync_rate, clipped(gradient, self.clip), moments)
-        best = state.best.update(state.actions, states, cost)
-        return replace(state, actions=(state.actions + change).clamp_(-1, 1), sync_moments=moments, best=best)
-
-    def _cem_sync(self, problem: Problem, state: GRASPState, first: Tensor) -> GRASPState:
-        deviation = state.deviation
+        """Iteration j = 0..J-1 (per row, [B]) of the serial planner, each restart being a problem of its own."""
+        b, r = problem.batch, self.restarts
+        serial = repeat_problem(problem, r)
+        first, last = j == 0, j == self.sync_steps - 1
+        inner = state.sync
         if bool(first.any()):
-            # where the virtual states and the rollout disagree most, the actions are most in doubt
-            with torch.no_grad():
-                rolled = rollout(problem, environment_units(problem, state.actions))[:, :, 1:]
-            goal = problem.goal[:, None, None].expand_as(rolled[:, :, -1:])
-            gap = (torch.cat([state.states, goal], dim=2) - rolled).flatten(3).square().mean(3)
-            gap = gap.nan_to_num(0.0, 0.0, 0.0).sqrt() / state.scale[:, None, None]
-            started = gap.clamp(self.sync_floor, 1.0).unsqueeze(3).expand_as(deviation)
-            deviation = where_rows(first, started, deviation)
-        keys = split(split(state.keys, 1), state.iteration)
-        noise = smooth_noise(problem, keys, self.restarts * (self.sync_samples - 1), self.correlation)
-        noise = noise.view(problem.batch, self.restarts, self.sync_samples - 1, *noise.shape[2:])
-        u, deviation, actions, states, cost = cem_round(
-            problem, state.actions, deviation, noise, self.sync_elites, self.sync_floor
+            inner = where_rows(first, self._begin_sync(problem, serial, state), inner)
+        inner = self.sync.step(serial, map_rows(lambda x: x.flatten(0, 1), inner))
+        if bool(last.any()):
+            inner = self.sync.evaluate(serial, inner)
+        found = map_rows(lambda x: x.unflatten(0, (b, r)), inner.best)
+        state = replace(
+            state,
+            iteration=state.iteration + 1,
+            sync=map_rows(lambda x: x.unflatten(0, (b, r)), inner),
+            best=state.best.update(found.actions, found.states, found.cost),
         )
-        return replace(state, actions=u, deviation=deviation, best=state.best.update(actions, states, cost))
+        if not bool(last.any()):
+            return state
+        done = replace(state, actions=found.actions)
+        if self.reseed is not None:
+            done = self._select(problem, self._keep(done, found.actions, found.states, found.cost))
+        return done if bool(last.all()) else where_rows(last, done, state)
+
+    def _begin_sync(self, problem: Problem, serial: Problem, state: GRASPState) -> Any:
+        """The serial planner's state at the restarts' actions, leaves [B, R, ...]."""
+        b, r = problem.batch, self.restarts
+        keys = split(split(state.keys, 1), state.iteration)
+        keys = split(repeat_rows(keys, r), torch.arange(r, device=keys.device).repeat(b))
+        inner = self.sync.init(serial, keys, state.actions.flatten(0, 1))
+        if isinstance(inner, CEMState):
+            # where the virtual states and the rollout disagree most, the actions are most in doubt
+            with torch.no_grad(), frozen(problem.model):
+                rolled = rollout(problem, environment_units(problem, state.actions))[:, :, 1:]
+            gap = (self._following(problem, state.states) - rolled).flatten(3).square().mean(3)
+            gap = gap.nan_to_num(0.0, 0.0, 0.0).sqrt() / state.scale[:, None, None]
+            deviation = gap.clamp(min(self.sync.floor, 1.0), 1.0)  # type: ignore[attr-defined]
+            inner = replace(inner, deviation=deviation.flatten(0, 1).unsqueeze(2).expand_as(inner.mean))
+        return map_rows(lambda x: x.unflatten(0, (b, r)), inner)
+
+    def _keep(self, state: GRASPState, u: Tensor, states: Tensor, cost: Tensor) -> GRASPState:
+        """Per restart, keep plans u [B, R, T, A] where they are the cheapest so far."""
+        better = cost < state.cost
+        return replace(
+            state,
+            kept=torch.where(better[:, :, None, None], u, state.kept),
+            kept_states=torch.where(better.view(*better.shape, *[1] * (states.ndim - 2)), states, state.kept_states),
+            cost=torch.where(better, cost, state.cost),
+        )
+
+    def _select(self, problem: Problem, state: GRASPState) -> GRASPState:
+        """Return every restart to its cheapest plan or a still cheaper branch, virtual states to its rollout."""
+        assert self.reseed is not None and self.sync_every is not None
+        if self.branches and problem.horizon > 1:
+            turn = state.iteration // (self.sync_every + self.sync_steps)
+            for number in turn.unique().tolist():  # one, unless rows have begun at different times
+                rows = (turn == number).nonzero().squeeze(1)
+                t = int(problem.horizon * _spread(number))
+                tried = self._branch(select_problem(problem, rows), select_rows(state, rows), t)
+                state = tried if len(rows) == problem.batch else replace_rows(state, rows, tried)
+        states = ramp_to_goal(problem, state.kept_states, self.reseed)
+        zero = no_moments(self.optimizer, states)  # what the optimiser remembers was about other states
+        forgotten = no_moments(self.optimizer, state.kept)
+        return replace(state, actions=state.kept, states=states, state_moments=zero, action_moments=forgotten)
+
+    @torch.no_grad()
+    def _branch(self, problem: Problem, state: GRASPState, t: int) -> GRASPState:
+        """Try other continuations of every restart's plan from block t on."""
+        keys = split(split(state.keys, 2), state.iteration)
+        u = branched_actions(
+            problem, keys, state.kept, state.kept_states, t, self.branches, self.init_scale, self.correlation
+        )
+        cost, states = true_cost(problem, u)
+        family = cost.view(problem.batch, self.restarts, -1)
+        lowest, which = family.min(dim=2)
+        index = which + self.branches * torch.arange(self.restarts, device=which.device)
+        u = torch.take_along_dim(u, index[:, :, None, None], 1)
+        states = torch.take_along_dim(states, index.view(*index.shape, *[1] * (states.ndim - 2)), 1)
+        state = replace(state, best=state.best.update(u, states, lowest))
+        return self._keep(state, u, states, lowest)
 
     # ----- beginnings ---------------------------------------------------------------------------------------
 
@@ -363,7 +474,7 @@ class GRASP:
     def _initial_states(self, problem: Problem, u: Tensor, scale: Tensor, keys: Tensor) -> Tensor:
         """Virtual states s_1..s_{T-1} for plans u [B, R, T, A] -> [B, R, T - 1, *S]."""
         if self.init_states == "rollout":
-            with torch.no_grad():
+            with torch.no_grad(), frozen(problem.model):
                 states = rollout(problem, environment_units(problem, u))[:, :, 1:-1]
         else:
             states = ramp_to_goal(problem, stand_still(problem).unsqueeze(1), 1.0)
@@ -371,18 +482,44 @@ class GRASP:
         noise = normal(keys, states.shape[1:], states.dtype)
         return states + self.init_noise * scale.view(-1, *[1] * (states.ndim - 1)) * noise
 
-    def _state(self, problem: Problem, keys: Tensor, u: Tensor, states: Tensor, scale: Tensor) -> GRASPState:
-        moments = no_moments(self.optimizer, u)
-        deviation = torch.zeros_like(u) if self.sync == "cem" else u.new_zeros(len(u), 0)
-        return GRASPState(
+    def _state(
+        self, problem: Problem, keys: Tensor, u: Tensor, states: Tensor, scale: Tensor, candidate: Tensor
+    ) -> GRASPState:
+        best = unscored(problem, candidate)
+        state = GRASPState(
             keys=keys,
             iteration=torch.zeros_like(keys),
             actions=u,
             states=states,
             scale=scale,
-            action_moments=moments,
+            action_moments=no_moments(self.optimizer, u),
             state_moments=no_moments(self.optimizer, states),
-            sync_moments=moments,
-            deviation=deviation,
-            best=unscored(problem, zero_plan(problem)),
+            sync=None,
+            kept=u,
+            kept_states=best.states.unsqueeze(1).expand(-1, u.shape[1], *best.states.shape[1:]),
+            cost=u.new_full(u.shape[:2], torch.inf),
+            best=best,
         )
+        # begun at once, though its time has not come: a state's leaves keep their shapes
+        return replace(state, sync=self._begin_sync(problem, repeat_problem(problem, u.shape[1]), state))
+
+
+class _Disturbed:
+    """A model whose predictions come with noise [N, T, *S], one step after the other."""
+
+    def __init__(self, model: WorldModel, noise: Tensor) -> None:
+        self.state_shape, self.history = model.state_shape, model.history
+        self.action_dim, self.action_block = model.action_dim, model.action_block
+        self.encode, self._predict = model.encode, model.predict
+        self._noise = iter(noise.unbind(1))
+
+    def predict(self, states: Tensor, actions: Tensor) -> Tensor:
+        return self._predict(states, actions) + next(self._noise)
+
+
+def _spread(i: int) -> float:
+    """Numbers in [0, 1) that fill it evenly: 1/2, 1/4, 3/4, 1/8, ... for i = 1, 2, 3, ... (van der Corput)."""
+    value, unit = 0.0, 0.5
+    while i:
+        value, unit, i = value + unit * (i & 1), unit / 2, i >> 1
+    return value

@@ -12,7 +12,15 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import Best, frozen, normalised_units, true_cost, zero_plan
+from grasp_agent.planners.base import (
+    Best,
+    frozen,
+    normalised_units,
+    problem_from,
+    repeat_rows,
+    true_cost,
+    zero_plan,
+)
 from grasp_agent.rng import normal, split
 from grasp_agent.types import Problem, Proposing, proposes
 
@@ -37,27 +45,59 @@ def smooth_noise(problem: Problem, keys: Tensor, count: int, correlation: float)
 
 
 def initial_actions(
-    problem: Problem, keys: Tensor, restarts: int, scale: float, correlation: float, screen: int = 1
+    problem: Problem,
+    keys: Tensor,
+    restarts: int,
+    scale: float,
+    correlation: float,
+    screen: int = 1,
+    start: Tensor | None = None,
 ) -> Tensor:
-    """Normalised plans [B, restarts, T, A]: zero actions, then smooth random ones of deviation `scale`.
+    """Normalised plans [B, restarts, T, A]: `start` [B, T, A] or zero actions, then others of deviation `scale`.
 
-    Where the model proposes plans, half of the others begin from proposals instead.
+    The others are smooth random ones around the first; where the model proposes plans, half of them begin from
+    proposals instead.
 
     Each drawn plan is the best of `screen` drawn for it, by true rollout cost: a plan that meets nothing has no
     gradient towards anything, and looking at many is cheap where one batched rollout scores them all.
     """
-    start = zero_plan(problem).unsqueeze(1)
+    first = (zero_plan(problem) if start is None else start).unsqueeze(1)
     if restarts == 1:
-        return start
+        return first
     proposed = restarts // 2 if proposes(problem.model) else 0
-    drawn = start + scale * smooth_noise(problem, keys, (restarts - 1 - proposed) * screen, correlation)
+    drawn = first + scale * smooth_noise(problem, keys, (restarts - 1 - proposed) * screen, correlation)
     if proposed:
         drawn = torch.cat([proposed_actions(problem, split(keys, 1), proposed * screen), drawn], dim=1)
     drawn = drawn.clamp(-1, 1)
     if screen > 1:
-        with torch.no_grad(), frozen(problem.model):
-            drawn = cheapest_of_each(drawn, true_cost(problem, drawn)[0], screen)
-    return torch.cat([start, drawn], dim=1)
+        drawn = cheapest_of_each(drawn, _costs(problem, drawn), screen)
+    return torch.cat([first, drawn], dim=1)
+
+
+def starting_plan(problem: Problem, keys: Tensor, screen: int, scale: float, correlation: float) -> Tensor:
+    """For planners that keep one plan: the cheapest of the zero plan and `screen` drawn ones, [B, T, A].
+
+    The drawn ones are the model's proposals or, where it makes none, smooth random plans of deviation `scale`.
+    """
+    first = zero_plan(problem).unsqueeze(1)
+    if screen == 0:
+        return first[:, 0]
+    if proposes(problem.model):
+        drawn = proposed_actions(problem, keys, screen)
+    else:
+        drawn = (first + scale * smooth_noise(problem, keys, screen, correlation)).clamp_(-1, 1)
+    return _cheapest(problem, torch.cat([first, drawn], dim=1))
+
+
+def shifted_plan(problem: Problem, best: Best, fallback: Tensor, n: int, keys: Tensor, screen: int) -> Tensor:
+    """For planners that keep one plan: the cheapest of the shifted best plan and `screen` proposals, [B, T, A].
+
+    Where the model makes no proposals, it is the shifted best plan.
+    """
+    moved = shift_best(problem, best, fallback, n)
+    if screen == 0 or not proposes(problem.model):
+        return moved[:, 0]
+    return _cheapest(problem, torch.cat([moved, proposed_actions(problem, keys, screen)], dim=1))
 
 
 def proposed_actions(problem: Problem, keys: Tensor, count: int) -> Tensor:
@@ -68,6 +108,35 @@ def proposed_actions(problem: Problem, keys: Tensor, count: int) -> Tensor:
     with torch.no_grad(), frozen(problem.model):
         plans = model.propose(problem.states, problem.past_actions, problem.goal, noise)
     return normalised_units(problem, plans.reshape(problem.batch, count, problem.horizon, -1))
+
+
+def branched_actions(
+    problem: Problem, keys: Tensor, u: Tensor, states: Tensor, t: int, count: int, scale: float, correlation: float
+) -> Tensor:
+    """Plans that follow u [B, R, T, A] for t blocks and then go on otherwise, [B, R * count, T, A].
+
+    How, the model proposes, asked from where the plan has led by then (`states` [B, R, T + 1, *S]); where it makes no
+    proposals, the rest of the plan is disturbed by smooth noise of deviation `scale`.
+    """
+    b, r = u.shape[:2]
+    rest = problem_from(problem, u, states, t)
+    keys = split(repeat_rows(keys, r), torch.arange(r, device=keys.device).repeat(b))
+    if proposes(problem.model):
+        tails = proposed_actions(rest, keys, count)
+    else:
+        tails = u.flatten(0, 1)[:, None, t:] + scale * smooth_noise(rest, keys, count, correlation)
+    heads = u[:, :, None, :t].expand(-1, -1, count, -1, -1)
+    return torch.cat([heads, tails.clamp(-1, 1).unflatten(0, (b, r))], dim=3).flatten(1, 2)
+
+
+def _costs(problem: Problem, u: Tensor) -> Tensor:
+    with torch.no_grad(), frozen(problem.model):
+        return true_cost(problem, u)[0]
+
+
+def _cheapest(problem: Problem, u: Tensor) -> Tensor:
+    """The cheapest by true rollout cost of plans u [B, M, T, A], [B, T, A]."""
+    return u[torch.arange(len(u), device=u.device), _costs(problem, u).argmin(dim=1)]
 
 
 def cheapest_of_each(u: Tensor, cost: Tensor, screen: int) -> Tensor:
@@ -156,8 +225,7 @@ def shift_restarts(
         noise = scale * smooth_noise(problem, split(keys, 1), elsewhere * screen, correlation)
         away = zero_plan(problem).unsqueeze(1) + noise
     fresh = torch.cat([nearby, away], dim=1).clamp(-1, 1)
-    with torch.no_grad(), frozen(problem.model):
-        cost, _ = true_cost(problem, torch.cat([others, fresh], dim=1))
+    cost = _costs(problem, torch.cat([others, fresh], dim=1))
     kept = cost[:, : r - 1].argsort(dim=1, stable=True)[:, : r - 1 - refresh]
     others = torch.take_along_dim(others, kept[:, :, None, None], dim=1)
     return torch.cat([first, others, cheapest_of_each(fresh, cost[:, r - 1 :], screen)], dim=1), kept + 1

@@ -2,7 +2,8 @@
 
     u_m = clip(u_zero + sigma * xi_m, -1, 1),   plan = argmin_m C(rollout of u_m)
 
-The zero plan and, in closed loop, the shifted last plan are candidates too.
+Where the model proposes plans, half of the u_m are proposals. The zero plan and, in closed loop, the shifted last
+plan are candidates too.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from grasp_agent.planners.base import Best, make_plan, score, true_cost, unscored, zero_plan
 from grasp_agent.planners.checks import at_least, fraction, positive
-from grasp_agent.planners.sequences import shift_best, smooth_noise
+from grasp_agent.planners.sequences import proposed_actions, shift_best, smooth_noise
 from grasp_agent.rng import split
-from grasp_agent.types import Plan, Problem
+from grasp_agent.types import Plan, Problem, proposes
 
 
 @dataclass(frozen=True)
@@ -55,20 +56,22 @@ class RandomShooting:
         positive(self, "scale")
         fraction(self, "correlation")
 
-    def init(self, problem: Problem, keys: Tensor) -> ShootingState:
-        keys = keys.to(problem.goal.device)
-        warm = zero_plan(problem)
-        return ShootingState(keys, warm, unscored(problem, warm))
+    def init(self, problem: Problem, keys: Tensor, start: Tensor | None = None) -> ShootingState:
+        warm = zero_plan(problem) if start is None else start
+        return ShootingState(keys.to(warm.device), warm, unscored(problem, warm))
 
     @torch.no_grad()
     def step(self, problem: Problem, state: ShootingState) -> ShootingState:
-        noise = smooth_noise(problem, split(state.keys, 0), self.samples, self.correlation)
+        proposed = self.samples // 2 if proposes(problem.model) else 0
+        noise = smooth_noise(problem, split(state.keys, 0), self.samples - proposed, self.correlation)
         u = (zero_plan(problem).unsqueeze(1) + self.scale * noise).clamp_(-1, 1)
+        if proposed:
+            u = torch.cat([u, proposed_actions(problem, split(state.keys, 2), proposed)], dim=1)
         cost, states = true_cost(problem, u)
         return replace(state, keys=split(state.keys, 1), best=state.best.update(u, states, cost))
 
     def evaluate(self, problem: Problem, state: ShootingState) -> ShootingState:
-        best, _ = score(problem, state.best, state.warm.unsqueeze(1))
+        best, _, _ = score(problem, state.best, state.warm.unsqueeze(1))
         return replace(state, best=best)
 
     def shift(self, problem: Problem, state: ShootingState, n: int) -> ShootingState:

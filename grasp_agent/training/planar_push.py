@@ -1,28 +1,10 @@
-"""What training knows of planar pushing: poses as latents, the arena's symmetries, errors in pixels and degrees.
-
-A simulator state is (pusher x, y; body x, y; angle; ...) in pixels and radians. As a latent of layout
-"planar_push" it is measured from the arena's centre in units of `UNIT` = 20 px, and the angle is a vector of
-length `RADIUS`: one radian of turn weighs as much as 57.3 px, so that the two tolerances of the goal-reaching
-task, 20 px and pi / 9, are both a latent distance of 1.
-"""
+"""What training knows of planar pushing: the symmetries of the arena, for latents of layout "planar_push"."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-
-UNIT = 20.0
-CENTRE = 255.5
-RADIUS = float(9.0 / np.pi)
-
-
-def latents_of_states(states: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Simulator states [..., 5 or more] -> latents [..., 6]."""
-    position = (states[..., 0:4] - CENTRE) / UNIT
-    angle = states[..., 4:5]
-    return np.concatenate([position, RADIUS * np.cos(angle), RADIUS * np.sin(angle)], axis=-1).astype(np.float32)
 
 
 def random_symmetry(states: Tensor, actions: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -52,14 +34,3 @@ def random_symmetry(states: Tensor, actions: Tensor, generator: np.random.Genera
         apply(states[..., 4:6], flip_heading),
     ]
     return torch.cat(moved, -1), apply(actions, flip)
-
-
-def pose_errors(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
-    """Errors between latents [..., 6]: "pusher_px", "body_px" and "body_deg", each [...]."""
-    cross = predicted[..., 4] * true[..., 5] - predicted[..., 5] * true[..., 4]
-    dot = predicted[..., 4] * true[..., 4] + predicted[..., 5] * true[..., 5]
-    return {
-        "pusher_px": (predicted[..., 0:2] - true[..., 0:2]).norm(dim=-1) * UNIT,
-        "body_px": (predicted[..., 2:4] - true[..., 2:4]).norm(dim=-1) * UNIT,
-        "body_deg": torch.rad2deg(torch.atan2(cross, dot).abs()),
-    }

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grasp_agent.models.dynamics import mlp
-from grasp_agent.training.planar_push import latents_of_states
+from grasp_agent.models.planar_push import latents_of_states
 
 FITTED = 20_000
 """Frames of training episodes that probes are fitted on, at most."""

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.io import load_world_model, save_pretrained
+from grasp_agent.models.planar_push import RADIUS, latents_of_states
 from grasp_agent.models.world_model import PUSH_STATE_SIZE, LatentWorldModel, WorldModelConfig
 from grasp_agent.training.dynamics import DynamicsTask
 from grasp_agent.training.folder import claim, write_json
 from grasp_agent.training.joint import JointTask, whiten
 from grasp_agent.training.loop import Stage, read_log, run_stage
-from grasp_agent.training.planar_push import RADIUS, latents_of_states
 from grasp_agent.training.probes import fit_pose_probes
 from grasp_agent.training.proposal import ProposalTask
 from grasp_agent.training.report import (

@@ -56,12 +56,30 @@ def test_each_plan_follows_from_its_own_noise_and_row(layout: str) -> None:
     noise = torch.randn(3, 4, 6, 2)
     plans = proposing.propose(states, past, goal, noise)
     assert plans.shape == (3, 4, 6, 2)
-    assert not plans[:, :, 5:].any(), "beyond the 5 steps of a proposal the plan stands still"
     alone = proposing.propose(states[1:2], past[1:2], goal[1:2], noise[1:2, 2:4])
-    torch.testing.assert_close(alone, plans[1:2, 2:4])
+    torch.testing.assert_close(alone, plans[1:2, 2:4], rtol=1e-4, atol=1e-4)
     shorter = proposing.propose(states, past, goal, noise[:, :, :3])
     assert shorter.shape == (3, 4, 3, 2)
     assert not torch.equal(proposing.propose(states, past, goal + 1, noise), plans)
+
+
+@pytest.mark.parametrize(("layout", "block", "piece"), [("planar_push", 1, 5), ("free", 2, 4)])
+def test_a_long_plan_goes_on_from_where_its_first_piece_leads(layout: str, block: int, piece: int) -> None:
+    proposing = model(layout, action_block=block, action_limit=0.5)
+    states, past, goal = a_problem(2, block)
+    noise = torch.randn(2, 1, 6, 2)  # proposals have 5 steps, and a piece is made of whole blocks
+    plans = proposing.propose(states, past, goal, noise)
+    torch.testing.assert_close(
+        plans[:, :, :piece], proposing.propose(states, past, goal, noise[:, :, :5])[:, :, :piece]
+    )
+    for actions in plans[:, 0, :piece].clamp(-0.5, 0.5).reshape(2, -1, 2 * block).unbind(1):
+        window = torch.cat([past, actions.unsqueeze(1)], dim=1)
+        states = torch.cat([states[:, 1:], proposing.predict(states, window).unsqueeze(1)], dim=1)
+        past = window[:, 1:]
+    later = torch.arange(piece, piece + 5) % 6
+    torch.testing.assert_close(
+        plans[:, :, piece:], proposing.propose(states, past, goal, noise[:, :, later])[:, :, : 6 - piece]
+    )
 
 
 def test_every_other_plan_looks_past_where_the_pusher_shall_stand() -> None:

@@ -10,10 +10,10 @@ from problems import LINEAR, SpyModel, linear_quadratic, pendulum, with_model
 from torch import Tensor, nn
 
 from grasp_agent.objectives import GoalDistance
-from grasp_agent.planners import GRASP, rollout, solve
-from grasp_agent.planners.base import action_windows, environment_units, true_cost
+from grasp_agent.planners import CEM, GRASP, PLANNERS, GradientDescent, rollout, solve
+from grasp_agent.planners.base import action_windows, environment_units, select_problem, true_cost
 from grasp_agent.planners.grasp import GRASPState
-from grasp_agent.planners.sequences import shift_actions
+from grasp_agent.planners.sequences import branched_actions, shift_actions
 from grasp_agent.rng import make_keys
 from grasp_agent.types import Budget, Problem
 
@@ -129,7 +129,8 @@ def test_a_sync_step_is_one_serial_rollout_and_scores_its_own_iterate() -> None:
     task = linear_quadratic(LINEAR["integrator"](), horizon=6)
     spy = SpyModel(task.model)
     task = with_model(task, spy)
-    planner = GRASP(restarts=4, sync_every=2, sync_steps=3)
+    serial = GradientDescent(restarts=1)
+    planner = GRASP(restarts=4, sync=serial, sync_every=2, sync_steps=3, reseed=None, branches=0)
     state = planner.evaluate(task, planner.init(task, make_keys(0, 2)))
     state = planner.step(task, planner.step(task, state))
     spy.calls = 0
@@ -146,9 +147,9 @@ def test_a_sync_step_is_one_serial_rollout_and_scores_its_own_iterate() -> None:
     torch.testing.assert_close(state.best.cost, expected)
     spy.calls = 0
     state = planner.step(task, planner.step(task, state))
-    assert spy.calls == 2 * 6
+    assert spy.calls == 3 * 6  # the last one also scores where it came to
     state = planner.step(task, state)  # the cycle begins again
-    assert spy.calls == 2 * 6 + 1
+    assert spy.calls == 3 * 6 + 1
 
 
 def test_reseeding_rolls_out_and_scores_the_synced_plan() -> None:
@@ -288,7 +289,7 @@ def test_a_shift_hands_the_best_plans_virtual_states_to_restart_0() -> None:
 
 def test_the_cem_sync_searches_where_virtual_states_and_rollout_disagree() -> None:
     task = replace(linear_quadratic(LINEAR["integrator"](), horizon=4), objective=GoalDistance())
-    planner = GRASP(restarts=1, sync="cem", sync_every=1, sync_steps=2, sync_floor=0.01, state_scale=1.0)
+    planner = GRASP(restarts=1, sync=CEM(floor=0.01), sync_every=1, sync_steps=2, state_scale=1.0)
     state = planner.init(task, make_keys(0, 2))
     u = torch.zeros_like(state.actions)
     virtual = rollout(task, u)[:, :, 1:-1].clone()
@@ -309,11 +310,127 @@ def test_the_cem_sync_searches_where_virtual_states_and_rollout_disagree() -> No
 def test_the_papers_preset_is_the_papers_algorithm() -> None:
     paper = GRASP.paper()
     assert (paper.restarts, paper.optimizer, paper.state_scale, paper.sync_every) == (1, "sgd", 1.0, 100)
-    assert paper.stop_gradient and paper.goal_weight == 1.0 and paper.sync == "gradient"
-    assert paper.clip is None and not paper.balance and paper.reseed is None
+    assert paper.stop_gradient and paper.goal_weight == 1.0
+    assert paper.sync == GradientDescent(restarts=1, rate=0.05, optimizer="sgd") and paper.sync_steps == 10
+    assert paper.clip is None and not paper.balance and paper.reseed is None and paper.branches == 0
     task = linear_quadratic(LINEAR["patches"](), running=0.0, action=0.0)
     state = paper.init(task, make_keys(0, 2))
     assert float(state.actions.abs().max()) == 0.0
     plan, _ = solve(paper, task, state, Budget(220))
     still = task.objective.state_cost(rollout(task, torch.zeros_like(plan.actions))[:, -1], task.goal)
     assert bool((plan.cost < 0.7 * still).all())
+
+
+@pytest.mark.parametrize("name", [name for name in PLANNERS if name != "grasp"])
+def test_any_planner_of_the_suite_can_be_the_sync(name) -> None:
+    kind = PLANNERS[name]
+    serial = kind(restarts=1) if "restarts" in kind.__dataclass_fields__ else kind()
+    task = linear_quadratic(LINEAR["coasting, history 3"](), horizon=6)
+    planner = GRASP(restarts=3, sync=serial, sync_every=1, sync_steps=4, branches=0)
+    state = planner.evaluate(task, planner.init(task, make_keys(0, 2)))
+    before = state.cost
+    for _ in range(10):
+        state = planner.step(task, state)
+    assert bool((state.cost < before).any(dim=1).all()) and bool((state.cost <= before).all())
+    torch.testing.assert_close(true_cost(task, state.actions)[0], state.cost)  # each restart stands at its best
+    alone = planner.init(select_problem(task, torch.tensor([1])), make_keys(0, 2)[1:])
+    for _ in range(10):
+        alone = planner.step(select_problem(task, torch.tensor([1])), alone)
+    # Adam's first steps have full size however small the gradient is, so that LatCo's make something of rounding
+    torch.testing.assert_close(alone.actions[0], state.actions[1], rtol=0, atol=0.02 if name == "latco" else 1e-5)
+
+
+def test_branches_keep_the_head_of_a_plan_and_only_ever_improve_it() -> None:
+    task = linear_quadratic(LINEAR["coasting, history 3, block 2"](), horizon=8)
+    planner = GRASP(restarts=3, branches=6, sync_every=1, sync_steps=1)
+    state = planner.evaluate(task, planner.init(task, make_keys(0, 2)))
+    after = planner._branch(task, state, 5)
+    changed = (after.kept != state.kept).any(dim=3)
+    assert not bool(changed[:, :, :5].any()) and bool(changed[:, :, 5:].any())
+    assert bool((after.cost <= state.cost).all()) and bool((after.cost < state.cost).any())
+    cost, states = true_cost(task, after.kept)
+    torch.testing.assert_close(after.cost, cost)
+    torch.testing.assert_close(after.kept_states, states)
+    torch.testing.assert_close(after.best.cost, torch.minimum(state.best.cost, cost.amin(dim=1)))
+
+
+def test_branches_ask_the_model_from_where_the_plan_has_led() -> None:
+    task = linear_quadratic(LINEAR["coasting, history 3"](), batch=1, horizon=6)
+    asked = []
+
+    class Proposer(SpyModel):
+        proposes = True
+
+        def propose(self, states, past_actions, goal, noise):
+            asked.append((states, past_actions, goal))
+            return torch.full_like(noise, 0.25)
+
+    task = with_model(task, Proposer(task.model))
+    planner = GRASP(restarts=2, branches=3, screen=1)
+    state = planner.evaluate(task, planner.init(task, make_keys(0, 1)))
+    tried = branched_actions(task, make_keys(1, 1), state.kept, state.kept_states, 4, 3, 0.5, 0.9)
+    assert tried.shape == (1, 6, 6, 2)
+    assert bool((tried[:, :, 4:] == 0.25).all())
+    torch.testing.assert_close(tried[0, :, :4], state.kept[0].repeat_interleave(3, dim=0)[:, :4])
+    states, past, goal = asked[-1]
+    torch.testing.assert_close(states, state.kept_states[0, :, 2:5])
+    torch.testing.assert_close(past, environment_units(task, state.kept[0, :, 2:4]))
+    torch.testing.assert_close(goal, task.goal.expand(2, -1))
+
+
+def test_long_plans_are_improved_in_overlapping_windows() -> None:
+    task = linear_quadratic(LINEAR["coasting, history 3"](), horizon=10)
+    planner = replace(PLAIN, window=4, goal_weight=0.3)
+    state = planner.init(task, make_keys(0, 2))
+    state = replace(state, actions=0.5 * state.actions)
+    touched = []
+    for t in (0, 2, 4, 6):
+        after = planner.step(task, state)
+        rolled = torch.cat([task.states[:, -1:].unsqueeze(1).expand(-1, 3, -1, -1), state.states], dim=2)
+        by_hand = torch.zeros(())
+        u, s = state.actions.clone().requires_grad_(True), state.states.clone().requires_grad_(True)
+        goal = task.goal[:, None, None].expand(-1, 3, 1, -1)
+        history = torch.cat([task.states[:, :-1].unsqueeze(1).expand(-1, 3, -1, -1), rolled], dim=2)
+        target = torch.cat([s, goal], dim=2)
+        blocks = action_windows(task, environment_units(task, u))
+        for i in range(t, t + 4):
+            predicted = task.model.predict(history[:, :, i : i + 3].flatten(0, 1), blocks[:, :, i].flatten(0, 1))
+            predicted = predicted.view(2, 3, -1)
+            by_hand = by_hand + (predicted - target[:, :, i]).square().sum()
+            by_hand = by_hand + 0.3 * (predicted - goal[:, :, 0]).square().sum()
+        to_u, to_s = torch.autograd.grad(by_hand, (u, s))
+        torch.testing.assert_close(after.actions, (state.actions - 0.01 * to_u).clamp(-1, 1))
+        torch.testing.assert_close(after.states, state.states - 0.01 * to_s)
+        touched.append((to_u != 0).any(dim=3).any(dim=1).any(dim=0))
+        state = after
+    assert bool(torch.stack(touched).any(dim=0).all())
+
+
+class Forked(nn.Module):
+    """Two ways to the goal at 1: by the first action, whatever noise does, or by the second, which amplifies it."""
+
+    state_shape, history, action_dim, action_block = (1,), 1, 2, 1
+
+    def encode(self, obs):
+        return obs
+
+    def predict(self, states: Tensor, actions: Tensor) -> Tensor:
+        s, (calm, bold) = states[:, -1], actions[:, -1].split(1, dim=1)
+        return s + calm + bold + bold * 40 * (s - s.round(decimals=1)).abs()
+
+
+def test_caution_prefers_the_plan_that_noise_does_not_upset() -> None:
+    one = torch.ones(2, dtype=torch.float64)
+    nothing = torch.zeros(1, 0, 2, dtype=torch.float64)
+    start, goal = torch.zeros(1, 1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    task = Problem(Forked(), GoalDistance(running=0.0), start, nothing, goal, 2, -one, one)
+    calm = torch.tensor([[[0.52, 0.0], [0.52, 0.0]]]).double()  # arrives at 1.04
+    bold = torch.tensor([[[0.0, 0.5], [0.0, 0.5]]]).double()  # arrives at 1 exactly, if nothing comes between
+    for caution, wanted in ((0.0, bold), (0.02, calm)):
+        planner = GRASP(restarts=2, caution=caution)
+        state = planner.init(task, make_keys(0, 1))
+        state = planner.evaluate(task, replace(state, actions=torch.stack([calm, bold], dim=1)))
+        plan = planner.plan(task, state)
+        torch.testing.assert_close(plan.actions, wanted)
+        torch.testing.assert_close(plan.cost, true_cost(task, wanted.unsqueeze(1))[0][:, 0])
+        torch.testing.assert_close(plan.restarts[0, 0], torch.tensor(0.04**2).double())

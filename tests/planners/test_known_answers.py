@@ -18,8 +18,12 @@ from problems import (
 from grasp_agent.planners import (
     CEM,
     GRASP,
+    ICEM,
+    MPPI,
     PLANNERS,
+    GaussNewton,
     GradientDescent,
+    LatCo,
     RandomShooting,
     rollout,
     select_problem,
@@ -31,14 +35,19 @@ from grasp_agent.types import Budget, Status
 # planner, iterations, and how much of the way from the zero plan to the exact optimum of a linear-quadratic
 # problem it may leave undone
 ENTRANTS = {
-    "grasp": (GRASP(sync_every=10, sync_steps=60), 280, 0.002),
-    "grasp, cem sync": (
-        GRASP(sync="cem", sync_every=10, sync_steps=10, restarts=2, sync_floor=0.02),
-        100,
-        0.1,
+    "grasp": (GRASP(sync_steps=10, caution=0.0), 44, 1e-5),
+    "grasp, gd sync": (
+        GRASP(sync=GradientDescent(restarts=1), sync_every=10, sync_steps=60, reseed=None, branches=0, caution=0.0),
+        280,
+        0.002,
     ),
+    "grasp, cem sync": (GRASP(sync=CEM(floor=0.02), sync_every=10, sync_steps=10, restarts=2, caution=0.0), 100, 0.1),
+    "gauss_newton": (GaussNewton(), 20, 1e-6),
     "gd": (GradientDescent(rate=0.05), 200, 0.001),
     "cem": (CEM(samples=128, elites=12), 80, 0.02),
+    "icem": (ICEM(samples=128, elites=12, exponent=0.5), 80, 0.04),
+    "mppi": (MPPI(samples=256), 60, 0.06),
+    "latco": (LatCo(), 200, 0.03),
     "shooting": (RandomShooting(samples=512), 40, 0.25),
 }
 PROBLEMS = {name: (lambda make=make: linear_quadratic(make())) for name, make in LINEAR.items()}
@@ -56,7 +65,8 @@ def zero_cost(problem) -> np.ndarray:
 
 
 def test_the_registry_knows_every_planner_by_its_name() -> None:
-    assert {"grasp": GRASP, "gd": GradientDescent, "cem": CEM, "shooting": RandomShooting} == PLANNERS
+    known = {GRASP, GradientDescent, GaussNewton, CEM, ICEM, MPPI, LatCo, RandomShooting}
+    assert set(PLANNERS.values()) == known
     assert all(name == planner().name for name, planner in PLANNERS.items())
 
 
@@ -95,7 +105,16 @@ def test_gradient_planners_reach_the_exact_optimum(model) -> None:
     cost, actions = linear_quadratic_optimum(task)
     for planner in (
         GradientDescent(restarts=1, rate=0.3, optimizer="sgd"),
-        GRASP(restarts=1, sync_every=1, sync_steps=2000, sync_rate=0.3, optimizer="sgd", state_scale=1.0),
+        GRASP(
+            restarts=1,
+            sync=GradientDescent(restarts=1, rate=0.3, optimizer="sgd"),
+            sync_every=1,
+            sync_steps=2000,
+            reseed=None,
+            branches=0,
+        ),
+        GaussNewton(restarts=1),
+        GRASP(restarts=1),
     ):
         plan, _ = run(planner, task, 400)
         np.testing.assert_allclose(plan.cost.numpy(), cost, rtol=1e-7)
@@ -166,7 +185,18 @@ def test_parameters_end_as_they_were(entrant) -> None:
     assert all(p.grad is None for p in task.model.parameters())
 
 
-@pytest.mark.parametrize("planner", [GRASP(restarts=1), GradientDescent(restarts=1), CEM(), RandomShooting()])
+@pytest.mark.parametrize(
+    "planner",
+    [
+        GRASP(restarts=1),
+        GradientDescent(restarts=1),
+        CEM(),
+        ICEM(),
+        MPPI(),
+        LatCo(),
+        RandomShooting(),
+    ],
+)
 def test_absolute_bounds_in_environment_units(planner) -> None:
     task = linear_quadratic(LINEAR["integrator"](), bound=1.0)
     task = replace(task, low=torch.tensor([0.25, -0.5]).double(), high=torch.tensor([0.875, -0.5]).double())

@@ -33,7 +33,7 @@ from grasp_agent.types import Budget, Problem, Status
 
 ALL = [
     GRASP(sync_every=3, sync_steps=2),
-    GRASP(sync="cem", sync_every=3, sync_steps=2),
+    GRASP(sync=CEM(), sync_every=3, sync_steps=2, reseed=None, branches=0),
     *(P() for P in PLANNERS.values()),
 ]
 
@@ -234,10 +234,10 @@ def test_a_model_without_action_gradients_is_named() -> None:
         (lambda: GRASP(noise=-0.1), "GRASP.noise: expected a finite number of at least 0"),
         (lambda: GRASP(state_rate=0.0), "GRASP.state_rate: expected a finite number above 0"),
         (lambda: GRASP(optimizer="lbfgs"), "GRASP.optimizer: expected one of 'adam', 'sgd', got 'lbfgs'"),
-        (lambda: GRASP(sync="mppi"), "GRASP.sync: expected one of 'gradient', 'cem'"),
+        (lambda: GRASP(sync=GradientDescent()), "GRASP.sync: expected a planner of one restart, got 8"),
         (lambda: GRASP(init_states="zero"), "GRASP.init_states: expected one of 'line', 'rollout'"),
         (lambda: GRASP(sync_every=0), "GRASP.sync_every: expected a whole number of at least 1"),
-        (lambda: GRASP(sync_elites=100), "GRASP.sync_elites: expected at most sync_samples = 64, got 100"),
+        (lambda: GRASP(reseed=None), "GRASP.branches: expected 0 with reseed=None"),
         (lambda: GRASP(reseed=2.0), "GRASP.reseed: expected a fraction from 0 to 1"),
         (lambda: GradientDescent(correlation=1.0), "GradientDescent.correlation: expected a number from 0"),
         (lambda: GradientDescent(clip=math.nan), "GradientDescent.clip: expected a finite number above 0"),

@@ -12,8 +12,8 @@ import pytest
 
 from grasp_agent.data import CollectSettings, EpisodeDataset, collect
 from grasp_agent.models import WorldModelConfig
+from grasp_agent.models.planar_push import RADIUS
 from grasp_agent.training.loop import Stage
-from grasp_agent.training.planar_push import RADIUS
 from grasp_agent.training.recipe import Recipe
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from grasp_agent.training.planar_push import CENTRE, RADIUS, UNIT, latents_of_states, pose_errors, random_symmetry
+from grasp_agent.models.planar_push import CENTRE, RADIUS, UNIT, latents_of_states, pose_errors
+from grasp_agent.training.planar_push import random_symmetry
 
 
 def test_latents_are_counted_in_tolerances_from_the_centre() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from grasp_agent.training.planar_push import CENTRE, latents_of_states, pose_errors
+from grasp_agent.models.planar_push import CENTRE, latents_of_states, pose_errors
 from grasp_agent.training.probes import fit_linear, fit_mlp, fit_pose_probes
 from grasp_agent.training.report import metrics_table, probe_errors, probes_sentence
 
