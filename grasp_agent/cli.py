@@ -186,7 +186,7 @@ def evaluate(
 ) -> None:
     """Let policies play the same seeded episodes side by side; a stopped run goes on where it was.
 
-    Planners (grasp, gd, cem, shooting) see pixels; a stable-baselines3 policy sees what it was trained on. The first
+    Planners (grasp, gd, cem, ...) see pixels; a stable-baselines3 policy sees what it was trained on. The first
     policy is the one that the others are compared to. Writes OUT/results.csv, OUT/results.json and OUT/success.png.
     In use:
         grasp-agent evaluate --policy grasp --policy cem --policy sac_her --episodes 20
@@ -194,7 +194,8 @@ def evaluate(
 
     Args:
         env: environment id.
-        policy: grasp, gd, cem, shooting, sac_her (ships with the package), random, zero, expert or NAME=PATH.zip.
+        policy: a planner (grasp, gd, gauss_newton, cem, icem, mppi, latco, shooting), sac_her (ships with the package),
+            random, zero, expert or NAME=PATH.zip.
         episodes: how many.
         seed: of the first episode; the next ones count up.
         goal_horizon: expert steps to the goal, half the time limit (PushTReach). Default: the environment's 25.

@@ -202,8 +202,8 @@ class Benchmark:
     ) -> dict[str, Any]:
         """Try hyperparameters of every planner on the same goals within the same time; write tuning.json.
 
-        The chosen settings have the most successes under the model; ties go to more successes in the environment, then
-        to the lower mean cost.
+        The chosen settings have the most successes, under the model and in the environment together; ties go to the
+        lower mean cost.
 
         Args:
             names: the planners.
@@ -253,7 +253,7 @@ class Benchmark:
                         "mean_cost": float(np.mean([row.cost for row in mine if row.cost is not None])),
                     }
                 )
-            best = max(outcomes, key=lambda o: (o["model_success"], o["real_success"], -o["mean_cost"]))
+            best = max(outcomes, key=lambda o: (o["model_success"] + o["real_success"], -o["mean_cost"]))
             space = {field: list(values) for field, values in SPACES[name].items()}
             content["planners"][name] = {"space": space, "trials": outcomes, "chosen": best["settings"]}
         write_text(self.out / TUNING_NAME, json.dumps(content, indent=2) + "\n")

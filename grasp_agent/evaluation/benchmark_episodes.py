@@ -266,6 +266,7 @@ def open_rows(
         calls, rows = model.calls, model.rows / len(seeds)
         with torch.no_grad():
             arrived = {n: reached(best.states[:, -1], problem.goal) & best.cost.isfinite() for n, best in found.items()}
+            believed = reached(plan.states[:, -1], problem.goal) & plan.cost.isfinite()
         solved = episodes.play(plan.actions)
     result = []
     for i, seed in enumerate(seeds):
@@ -278,7 +279,7 @@ def open_rows(
             real_success=int(solved[i][-1]),
             real_success_any=int(any(solved[i])),
             iterations=iterations,
-            model_success=int(arrived[iterations][i]),
+            model_success=int(believed[i]),
             iterations_to_success=first,
             seconds_to_success=None if first is None else round(seconds[first], 6),
             cost=float(plan.cost[i]),

@@ -22,13 +22,12 @@ Settings = dict[str, Any]
 
 SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
     "grasp": {
-        "restarts": (2, 4, 8),
+        "restarts": (4, 8),
         "branches": (4, 8, 16),
         "screen": (4, 8, 16),
-        "sync_every": (1, 2, 4),
+        "sync_every": (1, 2),
         "sync_steps": (1, 2),
         "action_rate": (0.001, 0.005, 0.02),
-        "caution": (0.0, 0.003, 0.006),
     },
     "gauss_newton": {
         "restarts": (2, 4, 8, 16),

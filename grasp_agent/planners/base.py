@@ -214,6 +214,27 @@ def one_step(problem: Problem, u: Tensor, s: Tensor) -> Tensor:
     return predicted.view(b, r, steps, *shape)
 
 
+def one_step_window(problem: Problem, u: Tensor, s: Tensor, begin: Tensor, width: int) -> Tensor:
+    """As `one_step`, for t = begin..begin + width - 1 alone (`begin` [B]): predictions [B, R, width, *S]."""
+    h, r = problem.model.history, u.shape[1]
+    past = problem.states.unsqueeze(1).expand(-1, r, *problem.states.shape[1:])
+    done = problem.past_actions.unsqueeze(1).expand(-1, r, -1, -1)
+    frames = take_window(torch.cat([past, s], dim=2), begin, width + h - 1).flatten(0, 1)
+    blocks = take_window(torch.cat([done, environment_units(problem, u)], dim=2), begin, width + h - 1).flatten(0, 1)
+    goal = repeat_rows(problem.goal, r)
+    part = replace(problem, states=frames[:, :h], past_actions=blocks[:, : h - 1], goal=goal, horizon=width)
+    ahead = normalised_units(problem, blocks[:, h - 1 :]).unsqueeze(1)
+    predicted: Tensor = one_step(part, ahead, frames[:, h:].unsqueeze(1)).unflatten(0, (-1, r)).squeeze(2)
+    return predicted
+
+
+def take_window(x: Tensor, begin: Tensor, width: int) -> Tensor:
+    """The entries begin..begin + width - 1 along time: [B, R, T, ...], begin [B] -> [B, R, width, ...]."""
+    index = begin.unsqueeze(1) + torch.arange(width, device=x.device)
+    taken: Tensor = torch.take_along_dim(x, index.view(len(x), 1, width, *[1] * (x.ndim - 3)), dim=2)
+    return taken
+
+
 def repeat_problem(problem: Problem, times: int) -> Problem:
     """Every problem `times` times in a row: a problem of B * times rows."""
     return replace(

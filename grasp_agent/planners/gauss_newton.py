@@ -67,8 +67,8 @@ class GaussNewton:
     """Gauss-Newton (iLQR) with Levenberg-Marquardt damping.
 
     Attributes:
-        restarts: R, plans improved side by side; the first starts from zero actions, half of them from what the
-            model proposes, if it does.
+        restarts: R, plans improved side by side; they begin from what the model proposes, if it does, else from zero
+            actions and random plans.
         damping: first mu, in units of the largest curvature.
         init_scale: standard deviation of the random starting plans, in half-ranges of the action.
         correlation: of a random action with the one an environment step later.
@@ -97,7 +97,7 @@ class GaussNewton:
         u = initial_actions(
             problem, split(keys, 0), self.restarts, self.init_scale, self.correlation, self.screen, start
         )
-        return self._state(problem, split(keys, 1), u, u[:, 0])
+        return self._state(problem, split(keys, 1), u, zero_plan(problem) if start is None else start)
 
     def step(self, problem: Problem, state: GaussNewtonState) -> GaussNewtonState:
         if not bool(state.cost.isfinite().all()):

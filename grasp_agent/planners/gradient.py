@@ -53,8 +53,8 @@ class GradientDescent:
     """Gradient descent through the rollout.
 
     Attributes:
-        restarts: R, plans improved side by side; the first starts from zero actions, half of them from what the
-            model proposes, if it does.
+        restarts: R, plans improved side by side; they begin from what the model proposes, if it does, else from zero
+            actions and random plans.
         rate: eta, in half-ranges of the action.
         optimizer: "adam" or "sgd".
         clip: longest gradient per restart; None does not clip.
@@ -89,7 +89,7 @@ class GradientDescent:
         u = initial_actions(
             problem, split(keys, 0), self.restarts, self.init_scale, self.correlation, self.screen, start
         )
-        return self._state(problem, split(keys, 1), u, u[:, 0])
+        return self._state(problem, split(keys, 1), u, zero_plan(problem) if start is None else start)
 
     def step(self, problem: Problem, state: GradientState) -> GradientState:
         gradient, cost, states = rollout_gradient(problem, state.actions)

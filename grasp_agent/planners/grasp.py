@@ -33,7 +33,7 @@ carry no unit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -47,7 +47,7 @@ from grasp_agent.planners.base import (
     make_plan,
     map_rows,
     one_step,
-    problem_from,
+    one_step_window,
     repeat_problem,
     repeat_rows,
     replace_rows,
@@ -56,12 +56,13 @@ from grasp_agent.planners.base import (
     select_problem,
     select_rows,
     stand_still,
+    take_window,
     true_cost,
     unscored,
     where_rows,
     zero_plan,
 )
-from grasp_agent.planners.cem import CEMState
+from grasp_agent.planners.cem import CEM
 from grasp_agent.planners.checks import at_least, choice, fraction, positive, positive_or_none
 from grasp_agent.planners.descent import (
     OPTIMIZERS,
@@ -73,8 +74,9 @@ from grasp_agent.planners.descent import (
     norms,
     require_gradient,
 )
-from grasp_agent.planners.gauss_newton import GaussNewton
+from grasp_agent.planners.gauss_newton import LARGEST_LATENT, GaussNewton
 from grasp_agent.planners.gradient import GradientDescent
+from grasp_agent.planners.robustness import cost_under_noise
 from grasp_agent.planners.sequences import (
     branched_actions,
     initial_actions,
@@ -83,9 +85,7 @@ from grasp_agent.planners.sequences import (
     shift_states,
 )
 from grasp_agent.rng import normal, split
-from grasp_agent.types import Plan, Problem, WorldModel
-
-_NOISY_ROLLOUTS = 16
+from grasp_agent.types import Plan, Problem
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ class GRASP:
     """The GRASP planner; see the module's docstring for the symbols.
 
     Attributes:
-        restarts: R, plans improved side by side; the first starts from zero actions, half of them from what the
-            model proposes, if it does.
+        restarts: R, plans improved side by side; they begin from what the model proposes, if it does, else from zero
+            actions and random plans.
         action_rate: eta_a, in half-ranges of the action.
         state_rate: eta_s, in `state_scale`.
         optimizer: of the lifted iterations, "adam" or "sgd".
@@ -147,8 +147,9 @@ class GRASP:
         correlation: of a random action with the one an environment step later.
         refresh: restarts, never the first, that begin anew at every warm start.
         screen: random plans rolled out for each one that a restart begins from.
-        sync: the serial planner, any of the suite; it takes over each restart's actions. A CEM's first deviation
-            follows the gap between virtual states and rollout.
+        sync: the serial planner, any of the suite; it takes over each restart's actions. None chooses by the latent:
+            `GaussNewton` if it is compact, `GradientDescent` if its Jacobians would be too large. A CEM's first
+            deviation follows the gap between virtual states and rollout.
         sync_every: K, lifted iterations between syncs; None never syncs.
         sync_steps: J, iterations of the serial planner per sync.
         reseed: after a sync each restart returns to its cheapest plan, and its virtual states become that plan's
@@ -182,7 +183,7 @@ class GRASP:
     correlation: float = 0.9
     refresh: int = 2
     screen: int = 8
-    sync: Planner[Any] = field(default_factory=lambda: GaussNewton(restarts=1))
+    sync: Planner[Any] | None = None
     sync_every: int | None = 1
     sync_steps: int = 1
     reseed: float | None = 0.0
@@ -198,11 +199,11 @@ class GRASP:
         fraction(self, "correlation")
         choice(self, "optimizer", OPTIMIZERS)
         choice(self, "init_states", ("line", "rollout"))
-        if not hasattr(self.sync, "step"):
+        if self.sync is not None and not hasattr(self.sync, "step"):
             raise TypeError(f"GRASP.sync: expected a planner such as GradientDescent(restarts=1), got {self.sync!r}")
         if getattr(self.sync, "restarts", 1) != 1:
             raise ValueError(
-                f"GRASP.sync: expected a planner of one restart, got {self.sync.restarts}; "  # type: ignore[attr-defined]
+                f"GRASP.sync: expected a planner of one restart, got {getattr(self.sync, 'restarts', 1)}; "
                 "each of GRASP's restarts has a serial planner of its own"
             )
         if self.reseed is not None and not 0 <= self.reseed <= 1:
@@ -241,7 +242,7 @@ class GRASP:
         )
         scale = self._scale(problem)
         states = self._initial_states(problem, u, scale, split(keys, 1))
-        return self._state(problem, split(keys, 2), u, states, scale, u[:, 0])
+        return self._state(problem, split(keys, 2), u, states, scale, zero_plan(problem) if start is None else start)
 
     def step(self, problem: Problem, state: GRASPState) -> GRASPState:
         if self.sync_every is None:
@@ -286,7 +287,8 @@ class GRASP:
         rows = torch.arange(problem.batch, device=state.keys.device)
         best = state.best
         if self.caution and self.restarts > 1:
-            safest = self._cost_under_noise(problem, state).argmin(dim=1)
+            cost = cost_under_noise(problem, state.kept, split(state.keys, 4), self.caution * state.scale)
+            safest = cost.masked_fill(state.cost.isinf(), torch.inf).argmin(dim=1)
             kept = Best(state.kept[rows, safest], state.kept_states[rows, safest], state.cost[rows, safest], safest)
             best = where_rows(kept.cost.isfinite(), kept, best)
         restart = best.candidate.clamp(min=0)
@@ -294,20 +296,6 @@ class GRASP:
         with torch.no_grad():
             gap = one_step(problem, u, s) - self._following(problem, s)
         return make_plan(problem, best, gap.flatten(3).square().mean(3).squeeze(1), state.cost)
-
-    @torch.no_grad()
-    def _cost_under_noise(self, problem: Problem, state: GRASPState) -> Tensor:
-        """Median cost of each restart's plan with noise on the states, the same for all of them, [B, R]."""
-        b, r = state.cost.shape
-        noise = normal(
-            split(state.keys, 4), (_NOISY_ROLLOUTS, problem.horizon, *problem.goal.shape[1:]), problem.goal.dtype
-        )
-        noise = self.caution * state.scale.view(-1, *[1] * (noise.ndim - 1)) * noise
-        noise = noise.unsqueeze(1).expand(-1, r, *noise.shape[1:]).flatten(0, 2)
-        disturbed = replace(problem, model=_Disturbed(problem.model, noise))
-        cost, _ = true_cost(disturbed, state.kept.repeat_interleave(_NOISY_ROLLOUTS, dim=1))
-        median: Tensor = cost.view(b, r, -1).median(dim=2).values
-        return median.masked_fill(state.cost.isinf(), torch.inf)
 
     # ----- the lifted iteration -----------------------------------------------------------------------------
 
@@ -359,19 +347,8 @@ class GRASP:
         if steps <= width:
             return one_step(problem, u, seen), following
         starts = [*range(0, steps - width, width // 2), steps - width]
-        path = torch.cat([problem.states[:, -1:].unsqueeze(1).expand(-1, u.shape[1], *s[0, 0, :1].shape), seen], dim=2)
-        turn = state.iteration % len(starts)
-        predicted, wanted = [], []
-        for row in range(problem.batch):  # plans this long are few
-            one, t = torch.tensor([row], device=u.device), starts[int(turn[row])]
-            part = problem_from(select_problem(problem, one), u[one], path[one], t)
-            part = replace(part, horizon=width)
-            piece = one_step(
-                part, u[row].unsqueeze(1)[:, :, t : t + width], path[row].unsqueeze(1)[:, :, t + 1 : t + width]
-            )
-            predicted.append(piece.squeeze(1))
-            wanted.append(following[row, :, t : t + width])
-        return torch.stack(predicted), torch.stack(wanted)
+        begin = torch.tensor(starts, device=u.device)[state.iteration % len(starts)]
+        return one_step_window(problem, u, seen, begin, width), take_window(following, begin, width)
 
     def _fade(self, iteration: Tensor) -> Tensor:
         """How much of the noise is left, from 1 down to 0, [B]."""
@@ -384,14 +361,14 @@ class GRASP:
     def _sync(self, problem: Problem, state: GRASPState, j: Tensor) -> GRASPState:
         """Iteration j = 0..J-1 (per row, [B]) of the serial planner, each restart being a problem of its own."""
         b, r = problem.batch, self.restarts
-        serial = repeat_problem(problem, r)
+        planner, serial = self._serial(problem), repeat_problem(problem, r)
         first, last = j == 0, j == self.sync_steps - 1
         inner = state.sync
         if bool(first.any()):
             inner = where_rows(first, self._begin_sync(problem, serial, state), inner)
-        inner = self.sync.step(serial, map_rows(lambda x: x.flatten(0, 1), inner))
+        inner = planner.step(serial, map_rows(lambda x: x.flatten(0, 1), inner))
         if bool(last.any()):
-            inner = self.sync.evaluate(serial, inner)
+            inner = planner.evaluate(serial, inner)
         found = map_rows(lambda x: x.unflatten(0, (b, r)), inner.best)
         state = replace(
             state,
@@ -406,19 +383,25 @@ class GRASP:
             done = self._select(problem, self._keep(done, found.actions, found.states, found.cost))
         return done if bool(last.all()) else where_rows(last, done, state)
 
+    def _serial(self, problem: Problem) -> Planner[Any]:
+        if self.sync is not None:
+            return self.sync
+        compact = problem.goal[0].numel() <= LARGEST_LATENT
+        return GaussNewton(restarts=1) if compact else GradientDescent(restarts=1)
+
     def _begin_sync(self, problem: Problem, serial: Problem, state: GRASPState) -> Any:
         """The serial planner's state at the restarts' actions, leaves [B, R, ...]."""
-        b, r = problem.batch, self.restarts
+        b, r, planner = problem.batch, self.restarts, self._serial(problem)
         keys = split(split(state.keys, 1), state.iteration)
         keys = split(repeat_rows(keys, r), torch.arange(r, device=keys.device).repeat(b))
-        inner = self.sync.init(serial, keys, state.actions.flatten(0, 1))
-        if isinstance(inner, CEMState):
+        inner = planner.init(serial, keys, state.actions.flatten(0, 1))
+        if isinstance(planner, CEM):
             # where the virtual states and the rollout disagree most, the actions are most in doubt
             with torch.no_grad(), frozen(problem.model):
                 rolled = rollout(problem, environment_units(problem, state.actions))[:, :, 1:]
             gap = (self._following(problem, state.states) - rolled).flatten(3).square().mean(3)
             gap = gap.nan_to_num(0.0, 0.0, 0.0).sqrt() / state.scale[:, None, None]
-            deviation = gap.clamp(min(self.sync.floor, 1.0), 1.0)  # type: ignore[attr-defined]
+            deviation = gap.clamp(min(planner.floor, 1.0), 1.0)
             inner = replace(inner, deviation=deviation.flatten(0, 1).unsqueeze(2).expand_as(inner.mean))
         return map_rows(lambda x: x.unflatten(0, (b, r)), inner)
 
@@ -502,19 +485,6 @@ class GRASP:
         )
         # begun at once, though its time has not come: a state's leaves keep their shapes
         return replace(state, sync=self._begin_sync(problem, repeat_problem(problem, u.shape[1]), state))
-
-
-class _Disturbed:
-    """A model whose predictions come with noise [N, T, *S], one step after the other."""
-
-    def __init__(self, model: WorldModel, noise: Tensor) -> None:
-        self.state_shape, self.history = model.state_shape, model.history
-        self.action_dim, self.action_block = model.action_dim, model.action_block
-        self.encode, self._predict = model.encode, model.predict
-        self._noise = iter(noise.unbind(1))
-
-    def predict(self, states: Tensor, actions: Tensor) -> Tensor:
-        return self._predict(states, actions) + next(self._noise)
 
 
 def _spread(i: int) -> float:

@@ -92,8 +92,8 @@ class LatCo:
     """Latent collocation; see the module's docstring for the symbols.
 
     Attributes:
-        restarts: R, plans improved side by side; the first starts from zero actions, half of them from what the
-            model proposes, if it does.
+        restarts: R, plans improved side by side; they begin from what the model proposes, if it does, else from zero
+            actions and random plans.
         action_rate: Adam's rate for u, in half-ranges of the action.
         state_rate: Adam's rate for s, in the unit of the states.
         init_defect_weight: starting lambda.

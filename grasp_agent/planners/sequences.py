@@ -53,14 +53,16 @@ def initial_actions(
     screen: int = 1,
     start: Tensor | None = None,
 ) -> Tensor:
-    """Normalised plans [B, restarts, T, A]: `start` [B, T, A] or zero actions, then others of deviation `scale`.
+    """Normalised plans [B, restarts, T, A] to begin from, `start` [B, T, A] the first of them if it is given.
 
-    The others are smooth random ones around the first; where the model proposes plans, half of them begin from
-    proposals instead.
+    They are what the model proposes or, where it makes no proposals, zero actions and smooth random plans of deviation
+    `scale`; beside a given start, half of them are disturbed copies of it.
 
     Each drawn plan is the best of `screen` drawn for it, by true rollout cost: a plan that meets nothing has no
     gradient towards anything, and looking at many is cheap where one batched rollout scores them all.
     """
+    if start is None and proposes(problem.model):
+        return _screened(problem, proposed_actions(problem, split(keys, 1), restarts * screen), screen)
     first = (zero_plan(problem) if start is None else start).unsqueeze(1)
     if restarts == 1:
         return first
@@ -68,10 +70,12 @@ def initial_actions(
     drawn = first + scale * smooth_noise(problem, keys, (restarts - 1 - proposed) * screen, correlation)
     if proposed:
         drawn = torch.cat([proposed_actions(problem, split(keys, 1), proposed * screen), drawn], dim=1)
-    drawn = drawn.clamp(-1, 1)
-    if screen > 1:
-        drawn = cheapest_of_each(drawn, _costs(problem, drawn), screen)
-    return torch.cat([first, drawn], dim=1)
+    return torch.cat([first, _screened(problem, drawn.clamp(-1, 1), screen)], dim=1)
+
+
+def _screened(problem: Problem, u: Tensor, screen: int) -> Tensor:
+    """The cheapest of each `screen` plans in a row."""
+    return u if screen == 1 else cheapest_of_each(u, _costs(problem, u), screen)
 
 
 def starting_plan(problem: Problem, keys: Tensor, screen: int, scale: float, correlation: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from problems import LINEAR, linear_quadratic
 from torch import Tensor
 
-from grasp_agent.planners import CEM, GRASP, GradientDescent, RandomShooting, solve
+from grasp_agent.planners import CEM, GRASP, PLANNERS, GradientDescent, RandomShooting, solve
 from grasp_agent.planners.base import normalised_units, true_cost, unscored
 from grasp_agent.planners.sequences import (
     initial_actions,
@@ -18,7 +18,9 @@ from grasp_agent.planners.sequences import (
     shift_actions,
     shift_restarts,
     shift_states,
+    shifted_plan,
     smooth_noise,
+    starting_plan,
 )
 from grasp_agent.rng import make_keys
 from grasp_agent.types import Budget
@@ -135,16 +137,29 @@ def test_what_the_model_proposes_is_among_the_beginnings() -> None:
     task = block_problem()
     model = Proposes(task.model)
     task = replace(task, model=model)  # type: ignore[arg-type]
-    u = initial_actions(task, make_keys(0, 2), 6, 0.0, 0.5)
+    u = initial_actions(task, make_keys(0, 2), 3, 0.0, 0.5, screen=2)
     first = normalised_units(task, torch.full((4,), 0.25).double())[0]
-    assert model.asked == 3 and not u[:, 0].any() and not u[:, 4:].any()
-    assert ((u[:, 1:4] - first).abs() < 0.2).all() and not torch.equal(u[:, 1], u[:, 2])
+    assert model.asked == 6
+    assert ((u - first).abs() < 0.2).all() and not torch.equal(u[:, 1], u[:, 2])
+    model.asked = 0
+    given = torch.full_like(u[:, 0], -0.5)
+    u = initial_actions(task, make_keys(0, 2), 6, 0.0, 0.5, start=given)  # beside a given plan, half of the restarts
+    assert model.asked == 3 and (u[:, 0] == -0.5).all() and (u[:, 4:] == -0.5).all()
+    assert ((u[:, 1:4] - first).abs() < 0.2).all()
+    warm = starting_plan(task, make_keys(0, 2), 5, 0.5, 0.5)
+    assert model.asked == 3 + 5 and (warm[1] == 0).all()  # here doing nothing is cheaper than any proposal
+    model.asked = 0
 
+    u = torch.zeros_like(u)
     best = replace(unscored(task, u[:, 0]), cost=torch.zeros(2).double())
     new, _ = shift_restarts(task, best, u, 1, make_keys(1, 2), refresh=4, scale=0.0, correlation=0.5, screen=3)
-    assert model.asked == 3 + 2 * 3
+    assert model.asked == 2 * 3
     assert not new[:, 2:4].any() and ((new[:, 4:] - first).abs() < 0.2).all()
-    for planner in (GRASP(), GradientDescent()):
+    kept = shifted_plan(task, replace(best, actions=warm), warm, 0, make_keys(1, 2), 7)
+    assert (
+        model.asked == 2 * 3 + 7 and (true_cost(task, kept.unsqueeze(1))[0] <= true_cost(task, warm[:, None])[0]).all()
+    )
+    for planner in (kind() for kind in PLANNERS.values()):
         model.asked = 0
         plan, _ = solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(iterations=4))
         assert model.asked > 0 and plan.cost.isfinite().all()
