@@ -389,8 +389,7 @@ def bench(
         tune_seed: of the first of them.
         tune_horizon: environment steps to them. Default: 60.
         trials: settings tried per planner, its defaults included. Default: 12.
-        proposals: offer the model's proposed plans to the planners; without, they search by themselves (stages open,
-            closed and tune).
+        proposals: offer the model's proposed plans to the planners; without, they search by themselves.
         settings: tuning.json whose chosen settings the planners get. Default: the planners' own.
         model: world model: a shipped name, a folder or a hub id.
         threshold: latent distance (root mean square) that is success under the model; needed unless latents are poses.
@@ -436,19 +435,21 @@ def bench(
     seeds = range(seed, seed + max(numbers["--goals"], numbers["--closed-goals"]))
     open_seeds, closed_seeds = seeds[: numbers["--goals"]], seeds[: numbers["--closed-goals"]]
     names = planner or tuple(PLANNERS)
-    contestants = planners(names, None if settings is None else load_settings(settings), proposals)
+    chosen = None if settings is None else load_settings(settings)
+    contestants = planners(names, chosen, proposals)
     benchmark = Benchmark(model, out, workers, threshold=threshold)
     if "tune" in stages:
         tune_seeds = range(tune_seed, tune_seed + numbers["--tune-goals"])
         benchmark.tune(names, tune_horizon or (60,), tune_seeds, limit, numbers["--trials"], seeds, proposals=proposals)
     if "open" in stages:
-        benchmark.open_loop(contestants, horizons, open_seeds, limit, expert=True)
+        benchmark.open_loop(contestants, horizons, open_seeds, limit)
     if "closed" in stages:
         budgets = milliseconds or ((50,) if quick else (50, 100, 200))
         benchmark.closed_loop(contestants, horizons[:1] if quick else horizons, closed_seeds, budgets)
     if "ablation" in stages:
         at = ablation_horizon or ((40,) if quick else (40, 60))
-        benchmark.open_loop(ablations(), at, open_seeds, limit, stage="ablation")
+        full = planners(["grasp"], chosen, proposals)["grasp"]
+        benchmark.open_loop(ablations(full), at, open_seeds, limit, stage="ablation")
     files = write_report(out)
     console.print((out / "table.md").read_text(), markup=False, highlight=False, soft_wrap=True)
     _say(f"results in {', '.join(str(file) for file in files)}")

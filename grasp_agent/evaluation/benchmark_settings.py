@@ -25,9 +25,11 @@ SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
         "restarts": (4, 8),
         "branches": (4, 8, 16),
         "screen": (4, 8, 16),
-        "sync_every": (1, 2),
+        "sync_every": (1, 4),
         "sync_steps": (1, 2),
-        "action_rate": (0.001, 0.005, 0.02),
+        "action_rate": (0.005, 0.05),
+        "goal_weight": (0.0, 0.1),
+        "reseed": (0.0, 1.0),
     },
     "gauss_newton": {
         "restarts": (2, 4, 8, 16),
@@ -102,28 +104,33 @@ def planners(
     return made
 
 
-def ablations() -> dict[str, Contestant]:
+def ablations(full: Contestant) -> dict[str, Contestant]:
     """GRASP with one thing changed at a time; the first, "full", is what the others are compared to."""
-    grasp = GRASP()
+    grasp = full.planner
+    if not isinstance(grasp, GRASP):
+        raise ValueError(f"ablation: expected GRASP, got {type(grasp).__name__}")
+    gentle = GradientDescent(restarts=1, rate=0.02)
     changed: dict[str, Settings] = {
         "full": {},
         "no sync": {"sync_every": None},
-        "gradient sync": {"sync": GradientDescent(restarts=1, rate=0.02), "sync_steps": 4},
-        "CEM sync": {"sync": CEM(samples=16, elites=4), "sync_steps": 2},
-        "no lifted phase to speak of": {"action_rate": 1e-9},
+        "gradient sync, 4 steps": {"sync": gentle, "sync_steps": 4},
+        "CEM sync, 2 rounds": {"sync": CEM(samples=16, elites=4), "sync_steps": 2},
+        "next to no lifted phase": {"sync_every": 1, "action_rate": 1e-9},
         "state gradients": {"stop_gradient": False},
-        "no goal shaping": {"goal_weight": 0.0},
-        "lifted 8 to a sync": {"sync_every": 8},
-        "lifted 8, no noise": {"sync_every": 8, "noise": 0.0},
-        "lifted 8, noise x 4": {"sync_every": 8, "noise": grasp.noise * 4},
+        "goal shaping 0": {"goal_weight": 0.0},
+        "goal shaping 0.1": {"goal_weight": 0.1},
+        "goal shaping 1": {"goal_weight": 1.0},
+        "sync every 4": {"sync_every": 4},
+        "sync every 16": {"sync_every": 16},
+        "sync every 16, no noise": {"sync_every": 16, "noise": 0.0},
+        "sync every 16, noise x 4": {"sync_every": 16, "noise": 4 * grasp.noise},
         "no branches": {"branches": 0},
         "no caution": {"caution": 0.0},
         "1 restart": {"restarts": 1},
-        "8 restarts": {"restarts": 8},
-        "paper's proportions": {"sync": GradientDescent(restarts=1, rate=0.02), **PAPER},
+        "4 restarts": {"restarts": 4},
+        "paper's proportions": {"sync": gentle, **PAPER},
     }
-    made = {name: Contestant(replace(grasp, **change)) for name, change in changed.items()}
-    return {**made, "no proposals": Contestant(grasp, proposals=False)}
+    return {name: Contestant(replace(grasp, **change), full.proposals) for name, change in changed.items()}
 
 
 PAPER: Settings = {"sync_every": 100, "sync_steps": 10, "reseed": None, "branches": 0, "caution": 0.0}
