@@ -33,18 +33,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from grasp_agent.agent import DEFAULT_LOOK_AHEAD
 from grasp_agent.evaluation.benchmark_calibration import LONGEST, ROUNDS, Timing, calibrate, one_thread
-from grasp_agent.evaluation.benchmark_episodes import (
-    ENV_ID,
-    EXPERT,
-    Contestant,
-    closed_rows,
-    expert_rows,
-    open_rows,
-    reached_test,
-)
+from grasp_agent.evaluation.benchmark_episodes import ENV_ID, Contestant, closed_rows, open_rows, reached_test
 from grasp_agent.evaluation.benchmark_rows import ClosedRow, OpenRow, Table
 from grasp_agent.evaluation.benchmark_settings import SPACES, describe, draw_trials, planners
-from grasp_agent.evaluation.entrants import _model_digest
+from grasp_agent.evaluation.entrants import model_digest
 from grasp_agent.evaluation.results import write_text
 from grasp_agent.models import load_world_model
 from grasp_agent.models.io import SavedModel
@@ -95,7 +87,7 @@ class Benchmark:
 
     @cached_property
     def digest(self) -> str:
-        return _model_digest(self.world_model)
+        return model_digest(self.world_model)
 
     # ----- the stages ---------------------------------------------------------------------------------------
 
@@ -107,7 +99,6 @@ class Benchmark:
         seconds: float,
         objective: Objective | None = None,
         stage: str = "open",
-        expert: bool = False,
     ) -> list[OpenRow]:
         """Let everyone make one plan for every goal and carry it out.
 
@@ -118,7 +109,6 @@ class Benchmark:
             seconds: time limit of a plan.
             objective: what plans are judged by; None means the paper's, the distance to the goal at the end alone.
             stage: whose table the rows belong to.
-            expert: let the environment's scripted expert try too.
 
         Returns:
             All rows of the stage.
@@ -129,7 +119,7 @@ class Benchmark:
         """
         objective = GoalDistance(running=0.0) if objective is None else objective
         common = {"seconds": seconds, "objective": repr(objective)}
-        table = Table(self.out, stage, OpenRow, self._settings(contestants, common, expert))
+        table = Table(self.out, stage, OpenRow, self._settings(contestants, common))
         timings = self._calibrated(contestants, horizons, warm=False, limit=seconds, label=stage)
         jobs: list[tuple[Job, tuple[int, ...]]] = []
         for horizon in horizons:
@@ -147,11 +137,7 @@ class Benchmark:
                     seconds=[timing.seconds(n) for n in range(iterations + 1)],
                 )
                 jobs += self._batches(job, table.missing(seeds, iterations, planner=name, horizon=horizon))
-            if expert:
-                missing = table.missing(seeds, None, planner=EXPERT, horizon=horizon)
-                jobs += self._batches(partial(expert_rows, horizon=horizon), missing)
-        total = len(seeds) * len(horizons) * (len(contestants) + expert)
-        self._run(stage, jobs, table, total)
+        self._run(stage, jobs, table, len(seeds) * len(horizons) * len(contestants))
         return table.finish()
 
     def closed_loop(
@@ -248,9 +234,9 @@ class Benchmark:
                     {
                         "settings": settings,
                         "goals": len(mine),
-                        "model_success": sum(row.model_success or 0 for row in mine),
+                        "model_success": sum(row.model_success for row in mine),
                         "real_success": sum(row.real_success for row in mine),
-                        "mean_cost": float(np.mean([row.cost for row in mine if row.cost is not None])),
+                        "mean_cost": float(np.mean([row.cost for row in mine])),
                     }
                 )
             best = max(outcomes, key=lambda o: (o["model_success"] + o["real_success"], -o["mean_cost"]))
@@ -261,12 +247,8 @@ class Benchmark:
 
     # ----- how they run -------------------------------------------------------------------------------------
 
-    def _settings(
-        self, contestants: Mapping[str, Contestant], common: Mapping[str, Any], expert: bool = False
-    ) -> dict[str, Any]:
+    def _settings(self, contestants: Mapping[str, Contestant], common: Mapping[str, Any]) -> dict[str, Any]:
         described = {name: describe(contestant) for name, contestant in contestants.items()}
-        if expert:
-            described[EXPERT] = {}
         shared = {"environment": ENV_ID, "model": self.digest, "threshold": self.threshold, "batch": self.batch}
         return {**shared, **common, "contestants": described}
 

@@ -28,7 +28,6 @@ from grasp_agent.planners.base import Best, Planner, frozen, select_rows
 from grasp_agent.types import Budget, Objective, Observation, Plan, Problem, WorldModel
 
 ENV_ID = "grasp_envs/PushTReach-v0"
-EXPERT = "expert"
 
 Reached = Callable[[Tensor, Tensor], Tensor]
 """Whether latents [B, *S] meet goals [B, *S] as far as the model can tell, as booleans [B]."""
@@ -174,14 +173,6 @@ class Episodes:
             for env, plan in zip(self.envs, flat, strict=True)
         ]
 
-    def play_expert(self, seeds: Sequence[int]) -> list[list[bool]]:
-        """Let the environment's scripted expert, which reads the simulator, play H steps."""
-        solved = []
-        for env, seed in zip(self.envs, seeds, strict=True):
-            expert = env.unwrapped.make_expert(seed, goal="task")  # type: ignore[attr-defined]
-            solved.append([bool(env.step(expert.act())[4]["is_success"]) for _ in range(self.horizon)])
-        return solved
-
 
 def plan_steps(model: WorldModel, horizon: int) -> int:
     """T, model steps that `horizon` environment steps take."""
@@ -289,16 +280,6 @@ def open_rows(
         )
         result.append(row)
     return result
-
-
-def expert_rows(world_model: WorldModel, horizon: int, seeds: Sequence[int]) -> list[OpenRow]:
-    """The scripted expert on the same goals: what can be expected of the environment, not a competitor."""
-    with Episodes(CountingModel(world_model), horizon, seeds) as episodes:
-        solved = episodes.play_expert(seeds)
-    return [
-        OpenRow(EXPERT, horizon, seed, real_success=int(steps[-1]), real_success_any=int(any(steps)))
-        for seed, steps in zip(seeds, solved, strict=True)
-    ]
 
 
 # ----- closed loop ------------------------------------------------------------------------------------------

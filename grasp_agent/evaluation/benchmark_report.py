@@ -31,11 +31,11 @@ class OpenSummary:
         horizon: H, environment steps to the goals.
         goals: how many.
         iterations: planner iterations per plan.
-        model_success: share of plans whose predicted end meets the goal; None for the expert.
+        model_success: share of plans whose predicted end meets the goal.
         seconds_to_success: median over these of the seconds until a plan first did; None if there are none.
         real_success: share that was solved in the environment at the end of the plan.
         real_success_any: share that was solved there at any step.
-        mean_cost: mean true rollout cost of the plans.
+        mean_cost: mean true rollout cost of the plans where it is finite; None if it never is.
         model_calls: calls of the model per plan, median.
         model_rows: single predictions per plan, median.
         p_model: McNemar's exact test of the success under the model against the first contestant's, same goals.
@@ -45,14 +45,14 @@ class OpenSummary:
     planner: str
     horizon: int
     goals: int
-    iterations: int | None
-    model_success: Interval | None
+    iterations: int
+    model_success: Interval
     seconds_to_success: float | None
     real_success: Interval
     real_success_any: Interval
     mean_cost: float | None
-    model_calls: float | None
-    model_rows: float | None
+    model_calls: float
+    model_rows: float
     p_model: float | None
     p_real: float | None
 
@@ -86,22 +86,21 @@ def summarise_open(rows: Sequence[OpenRow], order: Sequence[str]) -> list[OpenSu
     """One summary per horizon and contestant, in the order of horizons, then `order`."""
     summaries = []
     for horizon, name, mine, first in _groups(rows, order):
-        planned = [row for row in mine if row.model_success is not None]
-        times = [r.seconds_to_success for r in planned if r.model_success and r.seconds_to_success is not None]
-        costs = [row.cost for row in planned if row.cost is not None and np.isfinite(row.cost)]
+        times = [r.seconds_to_success for r in mine if r.model_success and r.seconds_to_success is not None]
+        costs = [row.cost for row in mine if np.isfinite(row.cost)]
         summary = OpenSummary(
             planner=name,
             horizon=horizon,
             goals=len(mine),
             iterations=mine[0].iterations,
-            model_success=_share(planned, lambda row: row.model_success) if planned else None,
+            model_success=_share(mine, lambda row: row.model_success),
             seconds_to_success=float(np.median(times)) if times else None,
             real_success=_share(mine, lambda row: row.real_success),
             real_success_any=_share(mine, lambda row: row.real_success_any),
             mean_cost=float(np.mean(costs)) if costs else None,
-            model_calls=float(np.median([row.model_calls or 0 for row in planned])) if planned else None,
-            model_rows=float(np.median([row.model_rows or 0 for row in planned])) if planned else None,
-            p_model=_paired(first, planned, lambda row: row.model_success),
+            model_calls=float(np.median([row.model_calls for row in mine])),
+            model_rows=float(np.median([row.model_rows for row in mine])),
+            p_model=_paired(first, mine, lambda row: row.model_success),
             p_real=_paired(first, mine, lambda row: row.real_success),
         )
         summaries.append(summary)
@@ -137,17 +136,17 @@ def _groups(rows: Sequence[Row], order: Sequence[str]) -> list[tuple[int, str, l
     return groups
 
 
-def _share(rows: Sequence[Row], outcome: Callable[[Row], int | None]) -> Interval:
-    return wilson_interval(sum(outcome(row) or 0 for row in rows), len(rows))
+def _share(rows: Sequence[Row], outcome: Callable[[Row], int]) -> Interval:
+    return wilson_interval(sum(outcome(row) for row in rows), len(rows))
 
 
-def _paired(first: Sequence[Row], mine: Sequence[Row], outcome: Callable[[Row], int | None]) -> float | None:
+def _paired(first: Sequence[Row], mine: Sequence[Row], outcome: Callable[[Row], int]) -> float | None:
     """McNemar's p-value over the goals that both had; None for the first itself, or without common goals."""
-    theirs = {row.goal: outcome(row) or 0 for row in first}
+    theirs = {row.goal: outcome(row) for row in first}
     common = [row for row in mine if row.goal in theirs]
     if not common or first[0].planner == mine[0].planner:
         return None
-    return mcnemar_exact([theirs[row.goal] for row in common], [outcome(row) or 0 for row in common])
+    return mcnemar_exact([theirs[row.goal] for row in common], [outcome(row) for row in common])
 
 
 # ----- files ------------------------------------------------------------------------------------------------
@@ -229,9 +228,7 @@ def _open_tables(
     lines.append(f"McNemar's exact p against {first}: under the model / in the environment at the end.\n")
     lines += _matrix(summaries, order, lambda s: f"{_p(s.p_model)} / {_p(s.p_real)}", stage)
     lines.append("Iterations / predictions of one model step per plan.\n")
-    lines += _matrix(
-        summaries, order, lambda s: "" if s.iterations is None else f"{s.iterations} / {s.model_rows:,.0f}", stage
-    )
+    lines += _matrix(summaries, order, lambda s: f"{s.iterations} / {s.model_rows:,.0f}", stage)
     return lines
 
 
@@ -272,16 +269,15 @@ def _tuning_table(content: dict[str, Any]) -> list[str]:
     lines = ["## Tuning\n", "| planner | trials | defaults | chosen | settings |", "| --- | --- | --- | --- | --- |"]
     for name, found in content["planners"].items():
         trials = found["trials"]
-        best = next(trial for trial in trials if trial["settings"] == found["chosen"])
-        shares = [f"{100 * t['model_success'] / t['goals']:.0f} %" for t in (trials[0], best)]
+        # Chosen by hand, the settings may be none of the trials.
+        best = next((trial for trial in trials if trial["settings"] == found["chosen"]), None)
+        shares = [f"{100 * t['model_success'] / t['goals']:.0f} %" if t else "-" for t in (trials[0], best)]
         chosen = ", ".join(f"{key} {value}" for key, value in found["chosen"].items()) or "defaults"
         lines.append(f"| {name} | {len(trials)} | {shares[0]} | {shares[1]} | {chosen} |")
     return [*lines, ""]
 
 
-def _cell(share: Interval | None, median: float | None, unit: str) -> str:
-    if share is None:
-        return ""
+def _cell(share: Interval, median: float | None, unit: str) -> str:
     return _percent(share) + (" / -" if median is None else f" / {median:.3g}{unit}")
 
 
@@ -303,7 +299,7 @@ def plot_open(
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
     horizons = sorted({summary.horizon for summary in summaries})
-    measures: list[tuple[str, Callable[[OpenSummary], Interval | None]]] = [
+    measures: list[tuple[str, Callable[[OpenSummary], Interval]]] = [
         ("under the model", lambda s: s.model_success),
         ("in the environment, at the end", lambda s: s.real_success),
     ]
@@ -317,7 +313,7 @@ def plot_open(
         figure, panels = _figure(len(horizons))
         for axes, horizon in zip(panels, horizons, strict=True):
             for index, name in enumerate(order):
-                mine = [row for row in rows if (row.horizon, row.planner) == (horizon, name) and row.curve]
+                mine = [row for row in rows if (row.horizon, row.planner) == (horizon, name)]
                 if not mine:
                     continue
                 points = np.array([row.points() for row in mine], dtype=np.float64)  # [goals, checkpoints, 4]
@@ -354,11 +350,11 @@ def _plot_closed(summaries: Sequence[ClosedSummary], order: Sequence[str], path:
 
 
 def _success_lines(
-    axes: Any, summaries: Sequence[Any], order: Sequence[str], measure: Callable[[Any], Interval | None]
+    axes: Any, summaries: Sequence[Any], order: Sequence[str], measure: Callable[[Any], Interval]
 ) -> None:
     """Success with its interval against the horizon, a line per contestant, set apart a little."""
     for index, name in enumerate(order):
-        points = [(s.horizon, share) for s in summaries if s.planner == name and (share := measure(s)) is not None]
+        points = [(s.horizon, measure(s)) for s in summaries if s.planner == name]
         if points:
             at = [horizon + 0.6 * (index - (len(order) - 1) / 2) for horizon, _ in points]
             rates = [100 * share.value for _, share in points]

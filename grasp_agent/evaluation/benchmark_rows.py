@@ -59,15 +59,15 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 
 @dataclass(frozen=True)
 class OpenRow(BenchmarkRow):
-    """One plan, made once and carried out with closed eyes; an expert that plans nothing has the first two only.
+    """One plan, made once and carried out with closed eyes.
 
     Attributes:
         real_success: 1 if the environment was solved at the end of the plan.
         real_success_any: 1 if it was solved at any step.
         iterations: planner iterations that the time limit was worth.
         model_success: 1 if the plan's predicted end meets the goal.
-        iterations_to_success: fewest iterations (of those in `curve`) whose plan did so.
-        seconds_to_success: what they take for a single problem.
+        iterations_to_success: fewest iterations (of those in `curve`) whose plan did so; None if none did.
+        seconds_to_success: what they take for a single problem; None as well.
         cost: the plan's true rollout cost.
         model_calls: calls of the model's `predict`.
         model_rows: predictions of one model step, per goal.
@@ -76,14 +76,14 @@ class OpenRow(BenchmarkRow):
 
     real_success: int
     real_success_any: int
-    iterations: int | None = None
-    model_success: int | None = None
-    iterations_to_success: int | None = None
-    seconds_to_success: float | None = None
-    cost: float | None = None
-    model_calls: int | None = None
-    model_rows: float | None = None
-    curve: str = ""
+    iterations: int
+    model_success: int
+    iterations_to_success: int | None
+    seconds_to_success: float | None
+    cost: float
+    model_calls: int
+    model_rows: float
+    curve: str
 
     def points(self) -> list[tuple[int, float, float, int]]:
         """The curve as (iterations, seconds, cost, success under the model)."""
@@ -156,7 +156,7 @@ class Table(Generic[Row]):
         self.order = list(settings["contestants"])
         write_text(out / SETTINGS_NAME, json.dumps({**stages, stage: settings}, indent=2) + "\n")
 
-    def missing(self, seeds: Sequence[int], iterations: int | None, **belongs: Any) -> list[int]:
+    def missing(self, seeds: Sequence[int], iterations: int, **belongs: Any) -> list[int]:
         """Those of the goals that have no row yet among the rows whose fields are as given.
 
         Raises:

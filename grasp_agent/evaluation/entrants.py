@@ -129,7 +129,7 @@ class AgentEntrant:
         agent = self.agent
         return {
             "kind": type(agent).__name__,
-            "world_model": _model_digest(agent.world_model),
+            "world_model": model_digest(agent.world_model),
             "planner": _stable_repr(agent.planner),
             "objective": _stable_repr(agent.objective),
             "horizon": agent.horizon,
@@ -308,7 +308,8 @@ def file_digest(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
-def _model_digest(model: Any) -> str:
+def model_digest(model: Any) -> str:
+    """First 16 hex digits of the SHA-256 of a model's state, names and values; the repr of what is no torch module."""
     if not isinstance(model, nn.Module):
         return _stable_repr(model)
     digest = hashlib.sha256()

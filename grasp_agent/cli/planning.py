@@ -1,0 +1,172 @@
+"""Planners at work: `grasp-agent plan`, one plan in pictures, and `bench`, many compared."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from grasp_agent.cli.options import MaybeFloat, MaybeInt, MaybeStr, Numbers, Words, console, say, set_threads
+
+
+def plan(
+    seed: int = 10_000,
+    planner: str = "grasp",
+    goal_horizon: int = 50,
+    horizon: MaybeInt = None,
+    iterations: MaybeInt = None,
+    model: str = "pusht",
+    out: Path = Path("runs/plan"),
+    threads: MaybeInt = None,
+) -> None:
+    """Draw one plan: what the planner thought, how the plan got better, where it led.
+
+    One episode of PushTReach, one plan, executed to its end without looking again. Writes OUT/states.png, OUT/cost.png,
+    OUT/path.png and OUT/plan.json. In use:
+        grasp-agent plan --seed 10005
+        grasp-agent plan --planner cem --goal-horizon 25 --out runs/cem
+
+    Args:
+        seed: of the episode.
+        planner: what searches, by the names of `grasp-agent evaluate`.
+        goal_horizon: expert steps to the goal.
+        horizon: model steps the plan spans. Default: as many as --goal-horizon environment steps take.
+        iterations: of the planner. Default: four times those of an agent's decision.
+        model: world model with a decoder: a shipped name, a folder or a hub id.
+        out: output folder.
+        threads: CPU threads. Default: PyTorch's choice.
+    """
+    from grasp_agent.evaluation.explain import explain, plan_table
+    from grasp_agent.evaluation.plan_pictures import save_explanation
+    from grasp_agent.models import load_world_model
+    from grasp_agent.planners import PLANNERS
+
+    set_threads(threads)
+    if planner not in PLANNERS:
+        raise ValueError(f"--planner: expected one of {', '.join(PLANNERS)}, got {planner!r}")
+    explanation = explain(
+        load_world_model(model),
+        PLANNERS[planner](),
+        seed,
+        goal_horizon=goal_horizon,
+        horizon=horizon,
+        iterations=iterations,
+        model_name=model,
+    )
+    files = save_explanation(explanation, out)
+    console.print(plan_table(explanation.report))
+    for file in files:
+        say(str(file))
+
+
+def bench(
+    stage: Words = (),
+    planner: Words = (),
+    horizon: Numbers = (),
+    goals: MaybeInt = None,
+    seed: int = 10_000,
+    seconds: MaybeFloat = None,
+    closed_goals: MaybeInt = None,
+    milliseconds: Numbers = (),
+    ablation_horizon: Numbers = (),
+    tune_goals: MaybeInt = None,
+    tune_seed: int = 20_000,
+    tune_horizon: Numbers = (),
+    trials: MaybeInt = None,
+    settings: MaybeStr = None,
+    proposals: bool = True,
+    model: str = "pusht",
+    threshold: MaybeFloat = None,
+    out: Path = Path("runs/bench"),
+    workers: int = 2,
+    quick: bool = False,
+) -> None:
+    """Compare planners as table 1 of the GRASP paper does, on Push-T; a stopped run goes on where it was.
+
+    Stages: "open" (one open-loop plan per goal), "closed" (replanning at every step), "ablation" (of GRASP), "tune"
+    (random search over every planner's hyperparameters, on other goals) and "speed" (environment steps and decisions on
+    this machine). Time limits are turned into numbers of iterations, measured first. Writes OUT/results.json,
+    OUT/table.md, plots, and OUT/STAGE.csv with a line per planner and goal. In use:
+        grasp-agent bench --quick
+        grasp-agent bench --stage tune --out runs/tune
+        grasp-agent bench --stage open --horizon 40 --horizon 80 --planner grasp --planner cem --settings
+            runs/tune/tuning.json
+        grasp-agent bench --stage speed
+
+    Args:
+        stage: open, closed, ablation, tune or speed. Default: open, closed and ablation.
+        planner: who takes part; the others are compared to the first. Default: every planner.
+        horizon: environment steps to the goals. Default: 40, 50, 60, 70 and 80.
+        goals: how many, stages open and ablation. Default: 200.
+        seed: of the first goal; the next ones count up.
+        seconds: time limit of a plan; stage speed: of a measurement. Default: 1 (speed: 3).
+        closed_goals: how many, stage closed. Default: 40.
+        milliseconds: time limit of a decision, stage closed. Default: 50, 100 and 200.
+        ablation_horizon: environment steps to the goals. Default: 40 and 60.
+        tune_goals: how many, stage tune. Default: 40.
+        tune_seed: of the first of them.
+        tune_horizon: environment steps to them. Default: 60.
+        trials: settings tried per planner, its defaults included. Default: 12.
+        proposals: offer the model's proposed plans to the planners; without, they search by themselves.
+        settings: tuning.json whose chosen settings the planners get. Default: the planners' own.
+        model: world model: a shipped name, a folder or a hub id.
+        threshold: latent distance (root mean square) that is success under the model; needed unless latents are poses.
+        out: results folder.
+        workers: processes, each with one thread.
+        quick: a look at everything in two minutes: few goals, short time limits, closed loop at the first horizon.
+    """
+    from grasp_agent.evaluation.benchmark import STAGES, Benchmark
+    from grasp_agent.evaluation.benchmark_report import write_report
+    from grasp_agent.evaluation.benchmark_settings import ablations, load_settings, planners
+    from grasp_agent.planners import PLANNERS
+
+    stages = stage or ("open", "closed", "ablation")
+    for name in stages:
+        if name not in (*STAGES, "speed"):
+            raise ValueError(f"--stage: expected one of {', '.join((*STAGES, 'speed'))}, got {name!r}")
+    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"--seconds: expected a positive number, got {seconds}")
+    if "speed" in stages:
+        from grasp_agent.evaluation.speed import decision_table, environment_table
+
+        console.print(environment_table(seconds or (0.5 if quick else 3.0)))
+        console.print(decision_table(model, seconds or (0.5 if quick else 3.0)))
+        if set(stages) == {"speed"}:
+            return
+    numbers = {
+        "--goals": goals if goals is not None else 4 if quick else 200,
+        "--closed-goals": closed_goals if closed_goals is not None else 2 if quick else 40,
+        "--tune-goals": tune_goals if tune_goals is not None else 4 if quick else 40,
+        "--trials": trials if trials is not None else 2 if quick else 12,
+        "--horizon": min(horizon, default=1),
+        "--ablation-horizon": min(ablation_horizon, default=1),
+        "--tune-horizon": min(tune_horizon, default=1),
+        "--milliseconds": min(milliseconds, default=1),
+    }
+    for option, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{option}: expected at least 1, got {number}")
+    if min(seed, tune_seed) < 0:
+        raise ValueError(f"--seed, --tune-seed: expected 0 or more, got {min(seed, tune_seed)}")
+    limit = seconds or (0.2 if quick else 1.0)
+    horizons = horizon or ((40, 60) if quick else (40, 50, 60, 70, 80))
+    seeds = range(seed, seed + max(numbers["--goals"], numbers["--closed-goals"]))
+    open_seeds, closed_seeds = seeds[: numbers["--goals"]], seeds[: numbers["--closed-goals"]]
+    names = planner or tuple(PLANNERS)
+    chosen = None if settings is None else load_settings(settings)
+    contestants = planners(names, chosen, proposals)
+    benchmark = Benchmark(model, out, workers, threshold=threshold)
+    if "tune" in stages:
+        tune_seeds = range(tune_seed, tune_seed + numbers["--tune-goals"])
+        benchmark.tune(names, tune_horizon or (60,), tune_seeds, limit, numbers["--trials"], seeds, proposals=proposals)
+    if "open" in stages:
+        benchmark.open_loop(contestants, horizons, open_seeds, limit)
+    if "closed" in stages:
+        budgets = milliseconds or ((50,) if quick else (50, 100, 200))
+        benchmark.closed_loop(contestants, horizons[:1] if quick else horizons, closed_seeds, budgets)
+    if "ablation" in stages:
+        at = ablation_horizon or ((40,) if quick else (40, 60))
+        full = planners(["grasp"], chosen, proposals)["grasp"]
+        benchmark.open_loop(ablations(full), at, open_seeds, limit, stage="ablation")
+    files = write_report(out)
+    console.print((out / "table.md").read_text(), markup=False, highlight=False, soft_wrap=True)
+    say(f"results in {', '.join(str(file) for file in files)}")

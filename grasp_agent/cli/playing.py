@@ -1,0 +1,189 @@
+"""Policies at play in an environment: `grasp-agent evaluate`, `video` and `demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from grasp_agent.cli.options import ENV, MaybeFloat, MaybeInt, Numbers, Weights, Words, console, say, set_threads
+
+
+def evaluate(
+    env: str = ENV,
+    policy: Words = (),
+    episodes: int = 100,
+    seed: int = 10_000,
+    goal_horizon: MaybeInt = None,
+    model: str = "pusht",
+    out: Path = Path("runs/evaluate"),
+    seconds: MaybeFloat = None,
+    horizon: MaybeInt = None,
+    replan_every: int = 1,
+    goal_weights: Weights = (),
+    workers: int = 1,
+    threads: MaybeInt = None,
+) -> None:
+    """Let policies play the same seeded episodes side by side; a stopped run goes on where it was.
+
+    Planners (grasp, gd, cem, ...) see pixels; a stable-baselines3 policy sees what it was trained on. The first
+    policy is the one that the others are compared to. Writes OUT/results.csv, OUT/results.json and OUT/success.png.
+    In use:
+        grasp-agent evaluate --policy grasp --policy cem --policy sac_her --episodes 20
+        grasp-agent evaluate --policy grasp --policy mine=my_policy.zip --out runs/mine
+
+    Args:
+        env: environment id.
+        policy: a planner (grasp, gd, gauss_newton, cem, icem, mppi, latco, shooting), sac_her (ships with the package),
+            random, zero, expert or NAME=PATH.zip.
+        episodes: how many.
+        seed: of the first episode; the next ones count up.
+        goal_horizon: expert steps to the goal, half the time limit (PushTReach). Default: the environment's 25.
+        model: world model of the planners: a shipped name, a folder or a hub id.
+        out: results folder.
+        seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
+        horizon: model steps a plan spans. Default: 25 environment steps.
+        replan_every: environment steps between plans.
+        goal_weights: how much each latent number counts; 0.001 0.001 1 1 1 1 for PushT-v0, where only the block must
+            arrive.
+        workers: processes that play, each with one thread; the latencies are honest up to one per core.
+        threads: CPU threads of a single worker. Default: PyTorch's choice.
+    """
+    from grasp_agent.evaluation import evaluate as run
+    from grasp_agent.evaluation import plot_success, results_table
+
+    set_threads(threads)
+    if episodes < 1:
+        raise ValueError(f"--episodes: expected at least 1, got {episodes}")
+    planning = {"horizon": horizon, "replan_every": replan_every}
+    entrants = _entrants(policy or ("grasp", "random"), env, model, planning, seconds, goal_weights)
+    kwargs = {} if goal_horizon is None else {"goal_horizon": goal_horizon}
+    results = run(entrants, env, range(seed, seed + episodes), env_kwargs=kwargs, out=out, workers=workers)
+    console.print(results_table(results))
+    plot_success(results, out / "success.png")
+    say(f"results in {out}")
+
+
+def video(
+    env: str = ENV,
+    policy: Words = (),
+    out: Path = Path("runs/video.mp4"),
+    seed: Numbers = (),
+    goal_horizon: MaybeInt = None,
+    model: str = "pusht",
+    seconds: MaybeFloat = None,
+    horizon: MaybeInt = None,
+    goal_weights: Weights = (),
+    size: int = 320,
+    threads: MaybeInt = None,
+) -> None:
+    """Film policies side by side on the same seeded episodes.
+
+    In use:
+        grasp-agent video --policy grasp --policy sac_her --seed 10000 --seed 10001
+        grasp-agent video --policy grasp --out runs/grasp.gif
+
+    Args:
+        env: environment id.
+        policy: as for `grasp-agent evaluate`.
+        out: the file to write, .mp4 or .gif.
+        seed: an episode. Default: 10000.
+        goal_horizon: expert steps to the goal, half the time limit (PushTReach). Default: the environment's 25.
+        model: world model of the planners: a shipped name, a folder or a hub id.
+        seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
+        horizon: model steps a plan spans. Default: 25 environment steps.
+        goal_weights: how much each latent number counts; 0.001 0.001 1 1 1 1 for PushT-v0, where only the block must
+            arrive.
+        size: side of one panel in pixels.
+        threads: CPU threads. Default: PyTorch's choice.
+    """
+    from grasp_agent.evaluation import record_video
+
+    set_threads(threads)
+    if size < 64:
+        raise ValueError(f"--size: expected at least 64 pixels, got {size}")
+    seeds = seed or (10_000,)
+    if min(seeds) < 0:
+        raise ValueError(f"--seed: expected 0 or more, got {min(seeds)}")
+    entrants = _entrants(policy or ("grasp",), env, model, {"horizon": horizon}, seconds, goal_weights)
+    kwargs = {} if goal_horizon is None else {"goal_horizon": goal_horizon}
+    rows = record_video(entrants, env, seeds, out, env_kwargs=kwargs, panel_size=size)
+    for row in rows:
+        solved = f"solved in {row.steps_to_success} steps" if row.success else "not solved"
+        say(f"{row.entrant}, seed {row.seed}: {solved}")
+    say(f"video in {out}")
+
+
+def demo(out: Path = Path("runs/demo"), episodes: int = 12, seed: int = 10_000) -> None:
+    """GRASPAgent drives Push-T from pixels beside a stable-baselines3 policy: table, video and results file.
+
+    Args:
+        out: output folder.
+        episodes: how many are played; two of them are filmed.
+        seed: of the first.
+    """
+    policies = ("grasp", "sac_her", "random")
+    console.print("[bold]Push-T from pixels[/bold]: reach the goal picture 25 expert steps away, in 50 steps")
+    console.print("grasp: plans with the shipped world model, sees 64 x 64 pixels")
+    console.print("sac_her: stable-baselines3 SAC + HER, sees the simulator's state")
+    console.print("random: uniform actions\n")
+    evaluate(policy=policies, episodes=episodes, seed=seed, out=out, threads=1)
+    video(policy=policies, out=out / "side_by_side.mp4", seed=(seed, seed + 1), threads=1)
+
+
+def _entrants(
+    policies: tuple[str, ...],
+    env: str,
+    model: str,
+    planning: dict[str, Any],
+    seconds: float | None,
+    goal_weights: tuple[float, ...],
+) -> dict[str, Any]:
+    """Turn policy names into entrants of an evaluation."""
+    import torch
+
+    from grasp_agent.agent import MPCAgent
+    from grasp_agent.evaluation import REFERENCES
+    from grasp_agent.evaluation.environments import make_env
+    from grasp_agent.models import load_world_model
+    from grasp_agent.models.io import PRETRAINED
+    from grasp_agent.objectives import GoalDistance
+    from grasp_agent.planners import PLANNERS
+    from grasp_agent.types import Budget
+
+    entrants: dict[str, Any] = {}
+    for policy in policies:
+        name, _, path = policy.partition("=")
+        if not name:
+            raise ValueError(f"--policy {policy}: expected a name before the =, as in mine=my_policy.zip")
+        if name in entrants:
+            raise ValueError(f"--policy {name}: expected different names, got {name!r} twice")
+        if path:
+            entrants[name] = path
+        elif name == "sac_her":
+            entrants[name] = PRETRAINED / "sac_her_pusht_reach" / "model.zip"
+        elif name in REFERENCES:
+            entrants[name] = name
+        elif name in PLANNERS:
+            world_model = load_world_model(model)
+            weights = torch.tensor(goal_weights) if goal_weights else None
+            if weights is not None and tuple(weights.shape) != world_model.state_shape:
+                raise ValueError(
+                    f"--goal-weights: expected {world_model.state_shape[0]} numbers, one per number of the "
+                    f"latent, got {len(goal_weights)}"
+                )
+            budget = None if seconds is None else Budget(iterations=10_000, seconds=seconds)
+            probe = make_env(env)
+            space = probe.action_space
+            probe.close()
+            entrants[name] = MPCAgent(
+                world_model,
+                space,
+                PLANNERS[name](),
+                objective=GoalDistance(weights=weights),
+                budget=budget,
+                **planning,
+            )
+        else:
+            known = [*PLANNERS, *REFERENCES, "sac_her", "NAME=PATH.zip"]
+            raise ValueError(f"--policy {policy}: expected one of {', '.join(known)}")
+    return entrants
