@@ -165,8 +165,9 @@ def bench(
         benchmark.closed_loop(contestants, horizons[:1] if quick else horizons, closed_seeds, budgets)
     if "ablation" in stages:
         at = ablation_horizon or ((40,) if quick else (40, 60))
-        full = planners(["grasp"], chosen, proposals)["grasp"]
-        benchmark.open_loop(ablations(full), at, open_seeds, limit, stage="ablation")
+        variants = ablations(planners(["grasp"], chosen, proposals)["grasp"])
+        shown = dict(list(variants.items())[:6]) if quick else variants
+        benchmark.open_loop(shown, at, open_seeds, limit, stage="ablation")
     files = write_report(out)
     console.print((out / "table.md").read_text(), markup=False, highlight=False, soft_wrap=True)
     say(f"results in {', '.join(str(file) for file in files)}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from problems import LINEAR, SpyModel, linear_quadratic, pendulum, with_model
+from problems import LINEAR, LinearModel, SpyModel, linear_quadratic, pendulum, with_model
 from torch import Tensor, nn
 
 from grasp_agent.objectives import GoalDistance
-from grasp_agent.planners import CEM, GRASP, PLANNERS, GradientDescent, rollout, solve
+from grasp_agent.planners import CEM, GRASP, PLANNERS, GaussNewton, GradientDescent, rollout, solve
 from grasp_agent.planners.base import action_windows, environment_units, select_problem, true_cost
+from grasp_agent.planners.gradient import GradientState
 from grasp_agent.planners.grasp import GRASPState
 from grasp_agent.planners.sequences import branched_actions, shift_actions
 from grasp_agent.rng import make_keys
@@ -338,6 +340,17 @@ def test_any_planner_of_the_suite_can_be_the_sync(name) -> None:
         alone = planner.step(select_problem(task, torch.tensor([1])), alone)
     # Adam's first steps have full size however small the gradient is, so that LatCo's make something of rounding
     torch.testing.assert_close(alone.actions[0], state.actions[1], rtol=0, atol=0.02 if name == "latco" else 1e-5)
+
+
+def test_a_latent_too_large_for_jacobians_is_synced_by_gradient_descent() -> None:
+    shape, size = (20, 30), 600
+    wide = LinearModel([np.eye(size)], [np.random.default_rng(0).standard_normal((size, 2))], shape, 1)
+    task = linear_quadratic(wide, horizon=3)
+    with pytest.raises(ValueError, match="GaussNewton: expected a latent of at most 512 numbers, got 600; try GRASP"):
+        solve(GaussNewton(), task, GaussNewton().init(task, make_keys(0, 2)), Budget(1))
+    plan, state = solve(GRASP(), task, GRASP().init(task, make_keys(0, 2)), Budget(6))
+    assert isinstance(state.sync, GradientState)
+    assert bool((plan.cost < plan.cost_trace[:, 0]).all())
 
 
 def test_branches_keep_the_head_of_a_plan_and_only_ever_improve_it() -> None:
