@@ -16,27 +16,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_model import TINY
 
 import grasp_agent.data
 import grasp_agent.training
 from grasp_agent.cli import COMMANDS, main
 from grasp_agent.data import CollectSettings
-from grasp_agent.models import LatentWorldModel, WorldModelConfig, load_world_model, save_pretrained
+from grasp_agent.models import LatentWorldModel, load_world_model, save_pretrained
 from grasp_agent.training.recipe import Recipe
 from grasp_agent.training.representation import RepresentationTask
 
 REACH = "grasp_envs:grasp_envs/PushTReach-v0"
-TINY = WorldModelConfig(
-    image_size=16,
-    layout="planar_push",
-    state_size=6,
-    encoder_channels=4,
-    encoder_keypoints=4,
-    encoder_hidden=16,
-    dynamics_hidden=16,
-    dynamics_depth=1,
-    decoder_channels=4,
-)
 
 
 @pytest.fixture(scope="module")

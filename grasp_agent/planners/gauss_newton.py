@@ -32,9 +32,9 @@ from grasp_agent.planners.base import (
     unscored,
     zero_plan,
 )
-from grasp_agent.planners.checks import at_least, fraction, positive
+from grasp_agent.planners.checks import positive
 from grasp_agent.planners.descent import require_gradient
-from grasp_agent.planners.sequences import initial_actions, shift_restarts
+from grasp_agent.planners.restarts import Restarts
 from grasp_agent.rng import split
 from grasp_agent.types import Plan, Problem
 
@@ -63,40 +63,25 @@ class GaussNewtonState:
 
 
 @dataclass(frozen=True)
-class GaussNewton:
-    """Gauss-Newton (iLQR) with Levenberg-Marquardt damping.
+class GaussNewton(Restarts):
+    """Gauss-Newton (iLQR) with Levenberg-Marquardt damping. How plans begin is in `Restarts`.
 
     Attributes:
-        restarts: R, plans improved side by side; they begin from what the model proposes, if it does, else from zero
-            actions and random plans.
         damping: first mu, in units of the largest curvature.
-        init_scale: standard deviation of the random starting plans, in half-ranges of the action.
-        correlation: of a random action with the one an environment step later.
-        refresh: restarts, never the first, that begin anew at every warm start.
-        screen: random plans rolled out for each one that a restart begins from.
     """
 
     name: ClassVar[str] = "gauss_newton"
     decision_iterations: ClassVar[int] = 3
 
-    restarts: int = 8
     damping: float = 0.1
-    init_scale: float = 0.5
-    correlation: float = 0.9
-    refresh: int = 4
-    screen: int = 8
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "restarts", "screen")
+        super().__post_init__()
         positive(self, "damping")
-        at_least(self, 0, "init_scale", "refresh")
-        fraction(self, "correlation")
 
     def init(self, problem: Problem, keys: Tensor, start: Tensor | None = None) -> GaussNewtonState:
         keys = keys.to(problem.goal.device)
-        u = initial_actions(
-            problem, split(keys, 0), self.restarts, self.init_scale, self.correlation, self.screen, start
-        )
+        u = self.beginnings(problem, split(keys, 0), start)
         return self._state(problem, split(keys, 1), u, zero_plan(problem) if start is None else start)
 
     def step(self, problem: Problem, state: GaussNewtonState) -> GaussNewtonState:
@@ -138,17 +123,7 @@ class GaussNewton:
         return replace(state, states=states, cost=cost, best=best)
 
     def shift(self, problem: Problem, state: GaussNewtonState, n: int) -> GaussNewtonState:
-        u, _ = shift_restarts(
-            problem,
-            state.best,
-            state.actions,
-            n,
-            split(state.keys, 0),
-            self.refresh,
-            self.init_scale,
-            self.correlation,
-            self.screen,
-        )
+        u, _ = self.warm_starts(problem, state.best, state.actions, n, split(state.keys, 0))
         return self._state(problem, split(state.keys, 1), u, zero_plan(problem))
 
     def plan(self, problem: Problem, state: GaussNewtonState) -> Plan:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.base import Best, make_plan, score, unscored, zero_plan
-from grasp_agent.planners.checks import at_least, choice, fraction, positive, positive_or_none
+from grasp_agent.planners.checks import choice, positive, positive_or_none
 from grasp_agent.planners.descent import (
     OPTIMIZERS,
     Moments,
@@ -26,7 +26,7 @@ from grasp_agent.planners.descent import (
     no_moments,
     rollout_gradient,
 )
-from grasp_agent.planners.sequences import initial_actions, shift_restarts
+from grasp_agent.planners.restarts import Restarts
 from grasp_agent.rng import split
 from grasp_agent.types import Plan, Problem
 
@@ -49,46 +49,31 @@ class GradientState:
 
 
 @dataclass(frozen=True)
-class GradientDescent:
-    """Gradient descent through the rollout.
+class GradientDescent(Restarts):
+    """Gradient descent through the rollout. How plans begin is in `Restarts`.
 
     Attributes:
-        restarts: R, plans improved side by side; they begin from what the model proposes, if it does, else from zero
-            actions and random plans.
         rate: eta, in half-ranges of the action.
         optimizer: "adam" or "sgd".
         clip: longest gradient per restart; None does not clip.
-        init_scale: standard deviation of the random starting plans, in half-ranges of the action.
-        correlation: of a random action with the one an environment step later.
-        refresh: restarts, never the first, that begin anew at every warm start.
-        screen: random plans rolled out for each one that a restart begins from.
     """
 
     name: ClassVar[str] = "gd"
     decision_iterations: ClassVar[int] = 7
 
-    restarts: int = 8
     rate: float = 0.1
     optimizer: Optimizer = "adam"
     clip: float | None = None
-    init_scale: float = 0.5
-    correlation: float = 0.9
-    refresh: int = 4
-    screen: int = 8
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "restarts", "screen")
+        super().__post_init__()
         positive(self, "rate")
         positive_or_none(self, "clip")
-        at_least(self, 0, "init_scale", "refresh")
-        fraction(self, "correlation")
         choice(self, "optimizer", OPTIMIZERS)
 
     def init(self, problem: Problem, keys: Tensor, start: Tensor | None = None) -> GradientState:
         keys = keys.to(problem.goal.device)
-        u = initial_actions(
-            problem, split(keys, 0), self.restarts, self.init_scale, self.correlation, self.screen, start
-        )
+        u = self.beginnings(problem, split(keys, 0), start)
         return self._state(problem, split(keys, 1), u, zero_plan(problem) if start is None else start)
 
     def step(self, problem: Problem, state: GradientState) -> GradientState:
@@ -102,17 +87,7 @@ class GradientDescent:
         return replace(state, cost=cost, best=best)
 
     def shift(self, problem: Problem, state: GradientState, n: int) -> GradientState:
-        u, _ = shift_restarts(
-            problem,
-            state.best,
-            state.actions,
-            n,
-            split(state.keys, 0),
-            self.refresh,
-            self.init_scale,
-            self.correlation,
-            self.screen,
-        )
+        u, _ = self.warm_starts(problem, state.best, state.actions, n, split(state.keys, 0))
         return self._state(problem, split(state.keys, 1), u, zero_plan(problem))
 
     def plan(self, problem: Problem, state: GradientState) -> Plan:

@@ -63,7 +63,7 @@ from grasp_agent.planners.base import (
     zero_plan,
 )
 from grasp_agent.planners.cem import CEM
-from grasp_agent.planners.checks import at_least, choice, fraction, positive, positive_or_none
+from grasp_agent.planners.checks import at_least, choice, positive, positive_or_none
 from grasp_agent.planners.descent import (
     OPTIMIZERS,
     Moments,
@@ -76,12 +76,11 @@ from grasp_agent.planners.descent import (
 )
 from grasp_agent.planners.gauss_newton import LARGEST_LATENT, GaussNewton
 from grasp_agent.planners.gradient import GradientDescent
+from grasp_agent.planners.restarts import Restarts
 from grasp_agent.planners.robustness import cost_under_noise
 from grasp_agent.planners.sequences import (
     branched_actions,
-    initial_actions,
     ramp_to_goal,
-    shift_restarts,
     shift_states,
 )
 from grasp_agent.rng import normal, split
@@ -120,12 +119,10 @@ class GRASPState:
 
 
 @dataclass(frozen=True)
-class GRASP:
-    """The GRASP planner; see the module's docstring for the symbols.
+class GRASP(Restarts):
+    """The GRASP planner; see the module's docstring for the symbols. How plans begin is in `Restarts`.
 
     Attributes:
-        restarts: R, plans improved side by side; they begin from what the model proposes, if it does, else from zero
-            actions and random plans.
         action_rate: eta_a, in half-ranges of the action.
         state_rate: eta_s, in `state_scale`.
         optimizer: of the lifted iterations, "adam" or "sgd".
@@ -143,10 +140,6 @@ class GRASP:
         init_states: virtual states begin on the straight line to the goal ("line") or on the rollout of the
             starting actions ("rollout").
         init_noise: standard deviation of the noise on the starting virtual states, in `state_scale`.
-        init_scale: standard deviation of random plans and branches, in half-ranges of the action.
-        correlation: of a random action with the one an environment step later.
-        refresh: restarts, never the first, that begin anew at every warm start.
-        screen: random plans rolled out for each one that a restart begins from.
         sync: the serial planner, any of the suite; it takes over each restart's actions. None chooses by the latent:
             `GaussNewton` if it is compact, `GradientDescent` if its Jacobians would be too large. A CEM's first
             deviation follows the gap between virtual states and rollout.
@@ -164,6 +157,7 @@ class GRASP:
     decision_iterations: ClassVar[int] = 2
 
     restarts: int = 4
+    refresh: int = 2
     action_rate: float = 0.005
     state_rate: float = 0.05
     optimizer: Optimizer = "adam"
@@ -179,10 +173,6 @@ class GRASP:
     window: int = 200
     init_states: Literal["line", "rollout"] = "line"
     init_noise: float = 0.05
-    init_scale: float = 0.5
-    correlation: float = 0.9
-    refresh: int = 2
-    screen: int = 8
     sync: Planner[Any] | None = None
     sync_every: int | None = 1
     sync_steps: int = 1
@@ -191,12 +181,12 @@ class GRASP:
     caution: float = 0.003
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "restarts", "screen", "resample", "anneal", "sync_every", "sync_steps")
+        super().__post_init__()
+        at_least(self, 1, "resample", "anneal", "sync_every", "sync_steps")
         at_least(self, 2, "window")
-        at_least(self, 0, "goal_weight", "noise", "init_noise", "init_scale", "refresh", "branches", "caution")
+        at_least(self, 0, "goal_weight", "noise", "init_noise", "branches", "caution")
         positive(self, "action_rate", "state_rate")
         positive_or_none(self, "clip", "state_scale")
-        fraction(self, "correlation")
         choice(self, "optimizer", OPTIMIZERS)
         choice(self, "init_states", ("line", "rollout"))
         if self.sync is not None and not hasattr(self.sync, "step"):
@@ -237,9 +227,7 @@ class GRASP:
 
     def init(self, problem: Problem, keys: Tensor, start: Tensor | None = None) -> GRASPState:
         keys = keys.to(problem.goal.device)
-        u = initial_actions(
-            problem, split(keys, 0), self.restarts, self.init_scale, self.correlation, self.screen, start
-        )
+        u = self.beginnings(problem, split(keys, 0), start)
         scale = self._scale(problem)
         states = self._initial_states(problem, u, scale, split(keys, 1))
         return self._state(problem, split(keys, 2), u, states, scale, zero_plan(problem) if start is None else start)
@@ -263,17 +251,7 @@ class GRASP:
     def shift(self, problem: Problem, state: GRASPState, n: int) -> GRASPState:
         """Restart 0 takes over the best plan, with the virtual states of the restart that found it."""
         keys, scale = split(state.keys, 3), self._scale(problem)
-        u, others = shift_restarts(
-            problem,
-            state.best,
-            state.actions,
-            n,
-            split(keys, 0),
-            self.refresh,
-            self.init_scale,
-            self.correlation,
-            self.screen,
-        )
+        u, others = self.warm_starts(problem, state.best, state.actions, n, split(keys, 0))
         rows = torch.arange(problem.batch, device=u.device)
         came_from = torch.cat([state.best.candidate.clamp(min=0).unsqueeze(1), others], dim=1)
         kept = shift_states(problem, state.states[rows.unsqueeze(1), came_from], n)

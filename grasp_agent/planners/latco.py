@@ -49,7 +49,8 @@ from grasp_agent.planners.base import (
 )
 from grasp_agent.planners.checks import at_least, choice, fraction, positive
 from grasp_agent.planners.descent import Moments, descent, no_moments, require_gradient
-from grasp_agent.planners.sequences import initial_actions, ramp_to_goal, shift_restarts, shift_states
+from grasp_agent.planners.restarts import Restarts
+from grasp_agent.planners.sequences import ramp_to_goal, shift_states
 from grasp_agent.rng import split
 from grasp_agent.types import Plan, Problem
 
@@ -88,12 +89,10 @@ class LatCoState:
 
 
 @dataclass(frozen=True)
-class LatCo:
-    """Latent collocation; see the module's docstring for the symbols.
+class LatCo(Restarts):
+    """Latent collocation; see the module's docstring for the symbols. How plans begin is in `Restarts`.
 
     Attributes:
-        restarts: R, plans improved side by side; they begin from what the model proposes, if it does, else from zero
-            actions and random plans.
         action_rate: Adam's rate for u, in half-ranges of the action.
         state_rate: Adam's rate for s, in the unit of the states.
         init_defect_weight: starting lambda.
@@ -103,16 +102,11 @@ class LatCo:
         score_every: iterations between true rollouts of the plans, which make it anytime.
         init_states: virtual states begin on the straight line to the goal ("line") or on the rollout of the
             starting actions ("rollout").
-        init_scale: standard deviation of the random starting plans, in half-ranges of the action.
-        correlation: of a random action with the one an environment step later.
-        refresh: restarts, never the first, that begin anew at every warm start.
-        screen: random plans rolled out for each one that a restart begins from.
     """
 
     name: ClassVar[str] = "latco"
     decision_iterations: ClassVar[int] = 10
 
-    restarts: int = 8
     action_rate: float = 0.05
     state_rate: float = 0.1
     init_defect_weight: float = 1.0
@@ -121,23 +115,17 @@ class LatCo:
     tolerance: float = 1e-4
     score_every: int = 5
     init_states: Literal["line", "rollout"] = "rollout"
-    init_scale: float = 0.5
-    correlation: float = 0.9
-    refresh: int = 4
-    screen: int = 8
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "restarts", "score_every", "screen")
-        at_least(self, 0, "init_scale", "refresh")
+        super().__post_init__()
+        at_least(self, 1, "score_every")
         positive(self, "action_rate", "state_rate", "init_defect_weight", "init_bound_weight", "tolerance")
-        fraction(self, "dual_rate", "correlation")
+        fraction(self, "dual_rate")
         choice(self, "init_states", ("line", "rollout"))
 
     def init(self, problem: Problem, keys: Tensor, start: Tensor | None = None) -> LatCoState:
         keys = keys.to(problem.goal.device)
-        u = initial_actions(
-            problem, split(keys, 0), self.restarts, self.init_scale, self.correlation, self.screen, start
-        )
+        u = self.beginnings(problem, split(keys, 0), start)
         return self._state(problem, split(keys, 1), u, self._initial_states(problem, u))
 
     def step(self, problem: Problem, state: LatCoState) -> LatCoState:
@@ -154,17 +142,7 @@ class LatCo:
 
     def shift(self, problem: Problem, state: LatCoState, n: int) -> LatCoState:
         """Restart 0 takes over the best plan, with the virtual states of the restart that found it."""
-        u, others = shift_restarts(
-            problem,
-            state.best,
-            state.actions.clamp(-1, 1),
-            n,
-            split(state.keys, 0),
-            self.refresh,
-            self.init_scale,
-            self.correlation,
-            self.screen,
-        )
+        u, others = self.warm_starts(problem, state.best, state.actions.clamp(-1, 1), n, split(state.keys, 0))
         rows = torch.arange(problem.batch, device=u.device)
         came_from = torch.cat([state.best.candidate.clamp(min=0).unsqueeze(1), others], dim=1)
         longer = replace(problem, horizon=problem.horizon + 1)  # s_T is free here, the goal comes one step later

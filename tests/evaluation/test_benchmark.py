@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from tiny_model import TINY
 from torch import Tensor
 
 from grasp_agent.cli import main
@@ -31,23 +32,12 @@ from grasp_agent.evaluation.benchmark_rows import ClosedRow, OpenRow
 from grasp_agent.evaluation.benchmark_settings import SPACES, describe, draw_trials, load_settings, planners
 from grasp_agent.evaluation.environments import make_env
 from grasp_agent.evaluation.stats import mcnemar_exact
-from grasp_agent.models import LatentWorldModel, WorldModelConfig, save_pretrained
+from grasp_agent.models import LatentWorldModel, save_pretrained
 from grasp_agent.models.planar_push import latents_of_states, reaches
 from grasp_agent.objectives import GoalDistance
 from grasp_agent.planners import CEM, PLANNERS, GradientDescent, solve
 from grasp_agent.types import Budget
 
-TINY = WorldModelConfig(
-    image_size=16,
-    layout="planar_push",
-    state_size=6,
-    encoder_channels=4,
-    encoder_keypoints=4,
-    encoder_hidden=16,
-    dynamics_hidden=16,
-    dynamics_depth=1,
-    decoder_channels=0,
-)
 GD = GradientDescent(restarts=2, screen=2, refresh=1)
 SMALL_CEM = CEM(samples=8, elites=2)
 

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from tiny_model import TINY
 from torch import Tensor
 
 from grasp_agent.cli import main
@@ -23,17 +24,6 @@ from grasp_agent.objectives import GoalDistance
 from grasp_agent.planners import CEM, GRASP, GradientDescent, rollout, solve
 from grasp_agent.types import Budget, Problem
 
-TINY = WorldModelConfig(
-    image_size=16,
-    layout="planar_push",
-    state_size=6,
-    encoder_channels=4,
-    encoder_keypoints=4,
-    encoder_hidden=16,
-    dynamics_hidden=16,
-    dynamics_depth=1,
-    decoder_channels=4,
-)
 FREE = replace(TINY, layout="free", state_size=4, history=2, action_block=2)
 SEED, GOAL_HORIZON = 3, 5
 SETTINGS = ["--seed", str(SEED), "--goal-horizon", str(GOAL_HORIZON), "--threads", "1"]

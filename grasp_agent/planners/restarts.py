@@ -1,0 +1,45 @@
+"""What planners that improve several plans side by side have in common: where the plans begin, first and later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from grasp_agent.planners.base import Best
+from grasp_agent.planners.checks import at_least, fraction
+from grasp_agent.planners.sequences import initial_actions, shift_restarts
+from grasp_agent.types import Problem
+
+
+@dataclass(frozen=True)
+class Restarts:
+    """Plans improved side by side.
+
+    Attributes:
+        restarts: R, how many; they begin from what the model proposes, if it does, else from zero actions and random
+            plans.
+        init_scale: standard deviation of random plans, in half-ranges of the action.
+        correlation: of a random action with the one an environment step later.
+        refresh: restarts, never the first, that begin anew at every warm start.
+        screen: random plans rolled out for each one that a restart begins from.
+    """
+
+    restarts: int = 8
+    init_scale: float = 0.5
+    correlation: float = 0.9
+    refresh: int = 4
+    screen: int = 8
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "restarts", "screen")
+        at_least(self, 0, "init_scale", "refresh")
+        fraction(self, "correlation")
+
+    def beginnings(self, problem: Problem, keys: Tensor, start: Tensor | None) -> Tensor:
+        """Plans to begin from, the first of them `start` [B, T, A] if it is given: [B, R, T, A]."""
+        return initial_actions(problem, keys, self.restarts, self.init_scale, self.correlation, self.screen, start)
+
+    def warm_starts(self, problem: Problem, best: Best, u: Tensor, n: int, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Plans to go on from, `n` environment steps later; see `shift_restarts`."""
+        return shift_restarts(problem, best, u, n, keys, self.refresh, self.init_scale, self.correlation, self.screen)
