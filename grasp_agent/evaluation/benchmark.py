@@ -189,7 +189,7 @@ class Benchmark:
         """Try hyperparameters of every planner on the same goals within the same time; write tuning.json.
 
         The chosen settings have the most successes, under the model and in the environment together; ties go to the
-        lower mean cost.
+        lower mean cost. Settings whose first iteration comes after the time limit are not chosen.
 
         Args:
             names: the planners.
@@ -237,9 +237,10 @@ class Benchmark:
                         "model_success": sum(row.model_success for row in mine),
                         "real_success": sum(row.real_success for row in mine),
                         "mean_cost": float(np.mean([row.cost for row in mine])),
+                        "in_time": all(row.points()[-1][1] <= seconds for row in mine),
                     }
                 )
-            best = max(outcomes, key=lambda o: (o["model_success"] + o["real_success"], -o["mean_cost"]))
+            best = max(outcomes, key=lambda o: (o["in_time"], o["model_success"] + o["real_success"], -o["mean_cost"]))
             space = {field: list(values) for field, values in SPACES[name].items()}
             content["planners"][name] = {"space": space, "trials": outcomes, "chosen": best["settings"]}
         write_text(self.out / TUNING_NAME, json.dumps(content, indent=2) + "\n")

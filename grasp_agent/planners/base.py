@@ -273,12 +273,16 @@ def problem_from(problem: Problem, u: Tensor, states: Tensor, t: int) -> Problem
 
 def true_cost(problem: Problem, u: Tensor) -> tuple[Tensor, Tensor]:
     """Roll out normalised plans u [B, R, T, A]: cost [B, R] (infinite if not finite) and states."""
-    restarts = u.shape[1]
-    actions = environment_units(problem, u)
-    states = rollout(problem, actions)
-    goal = repeat_rows(problem.goal, restarts)
-    cost = problem.objective.trajectory_cost(states[:, :, 1:].flatten(0, 1), actions.flatten(0, 1), goal)
-    return cost.nan_to_num(math.inf, math.inf, math.inf).view(-1, restarts), states
+    states = rollout(problem, environment_units(problem, u))
+    return rollout_cost(problem, u, states), states
+
+
+def rollout_cost(problem: Problem, u: Tensor, states: Tensor) -> Tensor:
+    """Cost [B, R] (infinite if not finite) of normalised plans u [B, R, T, A] with rollouts [B, R, T + 1, *S]."""
+    goal = repeat_rows(problem.goal, u.shape[1])
+    actions = environment_units(problem, u).flatten(0, 1)
+    cost = problem.objective.trajectory_cost(states[:, :, 1:].flatten(0, 1), actions, goal)
+    return cost.nan_to_num(math.inf, math.inf, math.inf).view(-1, u.shape[1])
 
 
 @torch.no_grad()

@@ -57,7 +57,6 @@ from grasp_agent.planners.base import (
     select_rows,
     stand_still,
     take_window,
-    true_cost,
     unscored,
     where_rows,
     zero_plan,
@@ -79,7 +78,7 @@ from grasp_agent.planners.gradient import GradientDescent
 from grasp_agent.planners.restarts import Restarts
 from grasp_agent.planners.robustness import cost_under_noise
 from grasp_agent.planners.sequences import (
-    branched_actions,
+    branched,
     ramp_to_goal,
     shift_states,
 )
@@ -146,8 +145,9 @@ class GRASP(Restarts):
         sync_every: K, lifted iterations between syncs; None never syncs.
         sync_steps: J, iterations of the serial planner per sync.
         reseed: after a sync each restart returns to its cheapest plan, and its virtual states become that plan's
-            rollout plus this fraction (0 to 1) of a ramp that closes its gap to the goal evenly over the steps. None
-            goes on from wherever the sync came to and leaves the virtual states.
+            rollout plus this fraction (0 to 1) of a ramp that closes its gap to the goal evenly over the steps;
+            planning then begins with a sync. None goes on from wherever the sync came to and leaves the virtual
+            states.
         branches: continuations tried for each restart after a sync; needs `reseed`.
         caution: standard deviation of the noise on every predicted state, in `state_scale`, under which the restarts'
             plans are compared in the end; 0 returns the plan of lowest cost without noise.
@@ -175,7 +175,7 @@ class GRASP(Restarts):
     init_noise: float = 0.05
     sync: Planner[Any] | None = None
     sync_every: int | None = 1
-    sync_steps: int = 1
+    sync_steps: int = 2
     reseed: float | None = 0.0
     branches: int = 8
     caution: float = 0.003
@@ -235,18 +235,27 @@ class GRASP(Restarts):
     def step(self, problem: Problem, state: GRASPState) -> GRASPState:
         if self.sync_every is None:
             return self._lifted(problem, state)
-        position = state.iteration % (self.sync_every + self.sync_steps)
+        position = (state.iteration + self._ahead) % (self.sync_every + self.sync_steps)
         due = position >= self.sync_every
         if not bool(due.any()):
             return self._lifted(problem, state)
         synced = self._sync(problem, state, position - self.sync_every)
         return synced if bool(due.all()) else where_rows(due, synced, self._lifted(problem, state))
 
+    @property
+    def _ahead(self) -> int:
+        """Where in the cycle planning begins: with the sync, if it leaves virtual states to go on from."""
+        return 0 if self.reseed is None else self.sync_every or 0
+
     def evaluate(self, problem: Problem, state: GRASPState) -> GRASPState:
-        if bool(state.cost.isfinite().all()) and torch.equal(state.actions, state.kept):
-            return state  # every restart stands at a plan that has its cost
+        if self._scored(state):
+            return state
         best, states, cost = score(problem, state.best, state.actions)
         return self._keep(replace(state, best=best), state.actions, states, cost)
+
+    def _scored(self, state: GRASPState) -> bool:
+        """Whether every restart stands at a plan whose cost is known."""
+        return bool(state.cost.isfinite().all()) and torch.equal(state.actions, state.kept)
 
     def shift(self, problem: Problem, state: GRASPState, n: int) -> GRASPState:
         """Restart 0 takes over the best plan, with the virtual states of the restart that found it."""
@@ -373,6 +382,10 @@ class GRASP(Restarts):
         keys = split(split(state.keys, 1), state.iteration)
         keys = split(repeat_rows(keys, r), torch.arange(r, device=keys.device).repeat(b))
         inner = planner.init(serial, keys, state.actions.flatten(0, 1))
+        if isinstance(planner, GaussNewton) and self._scored(state):  # it need not roll out again what it begins from
+            u, states, cost = (x.flatten(0, 1) for x in (state.kept, state.kept_states, state.cost))
+            best = Best(u, states, cost, torch.full_like(cost, -1, dtype=torch.int64))
+            inner = replace(inner, states=states.unsqueeze(1), cost=cost.unsqueeze(1), best=best)
         if isinstance(planner, CEM):
             # where the virtual states and the rollout disagree most, the actions are most in doubt
             with torch.no_grad(), frozen(problem.model):
@@ -397,7 +410,7 @@ class GRASP(Restarts):
         """Return every restart to its cheapest plan or a still cheaper branch, virtual states to its rollout."""
         assert self.reseed is not None and self.sync_every is not None
         if self.branches and problem.horizon > 1:
-            turn = state.iteration // (self.sync_every + self.sync_steps)
+            turn = (state.iteration + self._ahead) // (self.sync_every + self.sync_steps)
             for number in turn.unique().tolist():  # one, unless rows have begun at different times
                 rows = (turn == number).nonzero().squeeze(1)
                 t = int(problem.horizon * _spread(number))
@@ -412,10 +425,9 @@ class GRASP(Restarts):
     def _branch(self, problem: Problem, state: GRASPState, t: int) -> GRASPState:
         """Try other continuations of every restart's plan from block t on."""
         keys = split(split(state.keys, 2), state.iteration)
-        u = branched_actions(
+        u, states, cost = branched(
             problem, keys, state.kept, state.kept_states, t, self.branches, self.init_scale, self.correlation
         )
-        cost, states = true_cost(problem, u)
         family = cost.view(problem.batch, self.restarts, -1)
         lowest, which = family.min(dim=2)
         index = which + self.branches * torch.arange(self.restarts, device=which.device)

@@ -17,7 +17,7 @@ from grasp_agent.planners.base import true_cost
 from grasp_agent.rng import normal
 from grasp_agent.types import Problem, WorldModel
 
-ROLLOUTS = 16
+ROLLOUTS = 8
 
 
 @torch.no_grad()

@@ -14,10 +14,13 @@ from torch import Tensor
 
 from grasp_agent.planners.base import (
     Best,
+    environment_units,
     frozen,
     normalised_units,
     problem_from,
     repeat_rows,
+    rollout,
+    rollout_cost,
     true_cost,
     zero_plan,
 )
@@ -114,13 +117,17 @@ def proposed_actions(problem: Problem, keys: Tensor, count: int) -> Tensor:
     return normalised_units(problem, plans.reshape(problem.batch, count, problem.horizon, -1))
 
 
-def branched_actions(
+@torch.no_grad()
+def branched(
     problem: Problem, keys: Tensor, u: Tensor, states: Tensor, t: int, count: int, scale: float, correlation: float
-) -> Tensor:
-    """Plans that follow u [B, R, T, A] for t blocks and then go on otherwise, [B, R * count, T, A].
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Plans that follow u [B, R, T, A] for t blocks and then go on otherwise.
 
-    How, the model proposes, asked from where the plan has led by then (`states` [B, R, T + 1, *S]); where it makes no
-    proposals, the rest of the plan is disturbed by smooth noise of deviation `scale`.
+    How, the model proposes, asked from where the plan has led by then (`states` [B, R, T + 1, *S], its rollout); where
+    it makes no proposals, the rest is disturbed by smooth noise of deviation `scale`. Only the rest is rolled out.
+
+    Returns:
+        Plans [B, R * count, T, A], their rollouts [B, R * count, T + 1, *S] and true costs [B, R * count].
     """
     b, r = u.shape[:2]
     rest = problem_from(problem, u, states, t)
@@ -129,8 +136,15 @@ def branched_actions(
         tails = proposed_actions(rest, keys, count)
     else:
         tails = u.flatten(0, 1)[:, None, t:] + scale * smooth_noise(rest, keys, count, correlation)
-    heads = u[:, :, None, :t].expand(-1, -1, count, -1, -1)
-    return torch.cat([heads, tails.clamp(-1, 1).unflatten(0, (b, r))], dim=3).flatten(1, 2)
+    tails = tails.clamp(-1, 1)
+    led = rollout(rest, environment_units(rest, tails))[:, :, 1:]
+    plans, paths = (
+        torch.cat([head[:, :, None].expand(-1, -1, count, *head.shape[2:]), tail.unflatten(0, (b, r))], dim=3).flatten(
+            1, 2
+        )
+        for head, tail in ((u[:, :, :t], tails), (states[:, :, : t + 1], led))
+    )
+    return plans, paths, rollout_cost(problem, plans, paths)
 
 
 def _costs(problem: Problem, u: Tensor) -> Tensor:
