@@ -209,7 +209,7 @@ class GRASP(Restarts):
         return cls(
             restarts=1,
             goal_weight=1.0,
-            screen=1,
+            screen=0,
             action_rate=0.05,
             state_rate=0.1,
             optimizer="sgd",

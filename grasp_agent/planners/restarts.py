@@ -22,7 +22,8 @@ class Restarts:
         init_scale: standard deviation of random plans, in half-ranges of the action.
         correlation: of a random action with the one an environment step later.
         refresh: restarts, never the first, that begin anew at every warm start.
-        screen: random plans rolled out for each one that a restart begins from.
+        screen: proposals or random plans rolled out for each one that a restart begins from; 0 asks the model neither
+            for proposals nor for their cost.
     """
 
     restarts: int = 8
@@ -32,8 +33,8 @@ class Restarts:
     screen: int = 8
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "restarts", "screen")
-        at_least(self, 0, "init_scale", "refresh")
+        at_least(self, 1, "restarts")
+        at_least(self, 0, "init_scale", "refresh", "screen")
         fraction(self, "correlation")
 
     def beginnings(self, problem: Problem, keys: Tensor, start: Tensor | None) -> Tensor:

@@ -62,14 +62,16 @@ def initial_actions(
     `scale`; beside a given start, half of them are disturbed copies of it.
 
     Each drawn plan is the best of `screen` drawn for it, by true rollout cost: a plan that meets nothing has no
-    gradient towards anything, and looking at many is cheap where one batched rollout scores them all.
+    gradient towards anything, and looking at many is cheap where one batched rollout scores them all. With `screen` 0
+    neither the model's proposals nor its judgement are asked for.
     """
-    if start is None and proposes(problem.model):
+    proposing, screen = screen > 0 and proposes(problem.model), max(screen, 1)
+    if start is None and proposing:
         return _screened(problem, proposed_actions(problem, split(keys, 1), restarts * screen), screen)
     first = (zero_plan(problem) if start is None else start).unsqueeze(1)
     if restarts == 1:
         return first
-    proposed = restarts // 2 if proposes(problem.model) else 0
+    proposed = restarts // 2 if proposing else 0
     drawn = first + scale * smooth_noise(problem, keys, (restarts - 1 - proposed) * screen, correlation)
     if proposed:
         drawn = torch.cat([proposed_actions(problem, split(keys, 1), proposed * screen), drawn], dim=1)
@@ -235,9 +237,10 @@ def shift_restarts(
     refresh = min(refresh, r - 1)
     if refresh == 0:
         return torch.cat([first, others], dim=1), torch.arange(1, r, device=u.device).expand(b, -1)
+    proposing, screen = screen > 0 and proposes(problem.model), max(screen, 1)
     elsewhere = refresh // 2
     nearby = first + scale * smooth_noise(problem, split(keys, 0), (refresh - elsewhere) * screen, correlation)
-    if proposes(problem.model):
+    if proposing:
         away = proposed_actions(problem, split(keys, 1), elsewhere * screen)
     else:
         noise = scale * smooth_noise(problem, split(keys, 1), elsewhere * screen, correlation)

@@ -146,6 +146,9 @@ def test_what_the_model_proposes_is_among_the_beginnings() -> None:
     u = initial_actions(task, make_keys(0, 2), 6, 0.0, 0.5, start=given)  # beside a given plan, half of the restarts
     assert model.asked == 3 and (u[:, 0] == -0.5).all() and (u[:, 4:] == -0.5).all()
     assert ((u[:, 1:4] - first).abs() < 0.2).all()
+    silent = initial_actions(task, make_keys(0, 2), 3, 0.5, 0.5, screen=0)
+    assert model.asked == 3 and not silent[:, 0].any() and silent[:, 1:].any()
+    assert not GRASP.paper().init(task, make_keys(0, 2)).actions.any() and model.asked == 3
     warm = starting_plan(task, make_keys(0, 2), 5, 0.5, 0.5)
     assert model.asked == 3 + 5 and (warm[1] == 0).all()  # here doing nothing is cheaper than any proposal
     model.asked = 0
