@@ -111,6 +111,8 @@ def shifted_plan(problem: Problem, best: Best, fallback: Tensor, n: int, keys: T
 
 def proposed_actions(problem: Problem, keys: Tensor, count: int) -> Tensor:
     """Plans that the model proposes, normalised, [B, count, T, A]."""
+    if count == 0:
+        return zero_plan(problem).unsqueeze(1)[:, :0]
     model = cast(Proposing, problem.model)
     steps = problem.horizon * problem.model.action_block
     noise = normal(keys, (count, steps, problem.model.action_dim), problem.goal.dtype)

@@ -162,6 +162,8 @@ def test_what_the_model_proposes_is_among_the_beginnings() -> None:
     assert (
         model.asked == 2 * 3 + 7 and (true_cost(task, kept.unsqueeze(1))[0] <= true_cost(task, warm[:, None])[0]).all()
     )
+    pair, _ = shift_restarts(task, best, u[:, :2], 1, make_keys(1, 2), refresh=4, scale=0.0, correlation=0.5, screen=3)
+    assert pair.shape == (2, 2, 4, 4)  # one fresh restart, near the best plan: no room for a proposal
     for planner in (kind() for kind in PLANNERS.values()):
         model.asked = 0
         plan, _ = solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(iterations=4))
