@@ -214,7 +214,7 @@ def test_goal_weights_make_the_published_objective() -> None:
 
 
 PLANNERS = [
-    GRASP(restarts=2, screen=1, refresh=0, sync_every=2, sync_steps=3),
+    GRASP(restarts=2, screen=1, refresh=0, sync_every=2, sync_steps=3, caution=0.0),  # two restarts may tie
     GradientDescent(restarts=2),
     CEM(samples=32, elites=4),
 ]
