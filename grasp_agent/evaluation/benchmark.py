@@ -16,11 +16,8 @@ there. Time limits become numbers of iterations (`benchmark_calibration`), measu
 from __future__ import annotations
 
 import json
-import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,8 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from grasp_agent.agent import DEFAULT_LOOK_AHEAD
 from grasp_agent.evaluation.benchmark_calibration import LONGEST, ROUNDS, Timing, calibrate, one_thread
@@ -38,6 +33,7 @@ from grasp_agent.evaluation.benchmark_rows import ClosedRow, OpenRow, Table
 from grasp_agent.evaluation.benchmark_settings import SPACES, describe, draw_trials, planners
 from grasp_agent.evaluation.entrants import model_digest
 from grasp_agent.evaluation.results import write_text
+from grasp_agent.evaluation.workers import in_processes, progress_bar
 from grasp_agent.models import load_world_model
 from grasp_agent.models.io import SavedModel
 from grasp_agent.objectives import GoalDistance
@@ -272,7 +268,7 @@ class Benchmark:
             missing = {name: c for name, c in contestants.items() if key(name, horizon) not in noted}
             if not missing:
                 continue
-            with _progress_bar(self.progress) as bar:
+            with progress_bar(self.progress) as bar:
                 task = bar.add_task(f"{label}: timing, {horizon} steps", total=ROUNDS * len(missing))
                 found = calibrate(missing, self.world_model, [horizon], warm, limit, partial(bar.advance, task))
             noted |= {key(name, at): timing.to_json() for (name, at), timing in found.items()}
@@ -281,7 +277,7 @@ class Benchmark:
 
     def _run(self, label: str, jobs: Sequence[tuple[Job, tuple[int, ...]]], table: Table[Any], total: int) -> None:
         """Compute batches and note their rows as they come."""
-        with _progress_bar(self.progress) as bar:
+        with progress_bar(self.progress) as bar:
             task = bar.add_task(label, total=total, completed=total - sum(len(seeds) for _, seeds in jobs))
             for rows in self._computed(jobs):
                 table.append(rows)
@@ -294,18 +290,8 @@ class Benchmark:
                     rows = job(world_model=self.world_model, seeds=seeds)
                 yield rows
             return
-        spawn = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(self.workers, len(jobs)), spawn, _enter_worker, (self.model,))
-        try:
-            for future in as_completed([pool.submit(_compute, job, seeds) for job, seeds in jobs]):
-                yield future.result()
-        except BrokenProcessPool:
-            raise RuntimeError(
-                "bench: expected the worker processes to live, but one was killed (out of memory?); rows already"
-                " written are kept, try again with fewer workers"
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+        workers = min(self.workers, len(jobs))
+        yield from in_processes(_compute, jobs, workers, _enter_worker, (self.model,), "bench")
 
 
 _worker_model: SavedModel
@@ -320,14 +306,3 @@ def _enter_worker(model: str) -> None:
 
 def _compute(job: Job, seeds: tuple[int, ...]) -> list[Any]:
     return job(world_model=_worker_model, seeds=seeds)
-
-
-def _progress_bar(shown: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not shown,
-    )

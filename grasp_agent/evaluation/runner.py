@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from numbers import Number
 from pathlib import Path
 from typing import Any
@@ -16,11 +13,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from grasp_agent.evaluation.entrants import Entrant, make_entrants
 from grasp_agent.evaluation.results import EpisodeResult, Results, ResultsFolder
+from grasp_agent.evaluation.workers import in_processes, progress_bar
 
 _STATES = ("state", "goal_state")
 
@@ -78,7 +74,7 @@ def evaluate(
             for episode, seed in enumerate(seeds)
             if (missing := [name for name in participants if (name, episode) not in played])
         ]
-        with _progress_bar(progress) as bar:
+        with progress_bar(progress) as bar:
             task = bar.add_task("evaluating", total=len(seeds) * len(participants), completed=len(rows))
             for row in _play_all(match, open_games, min(workers, len(open_games))):
                 rows.append(row)
@@ -144,17 +140,9 @@ def _play_all(match: _Match, games: Sequence[Game], workers: int) -> Iterator[Ep
             f"entrants: expected ones that can be sent to worker processes, got one that cannot be pickled ({error});"
             " try workers=1"
         ) from None
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _enter_worker, arguments)
-    try:
-        for future in as_completed([pool.submit(_play_in_worker, game) for game in games]):
-            yield from future.result()
-    except BrokenProcessPool:
-        raise RuntimeError(
-            "evaluate: expected the worker processes to live, but one was killed (out of memory?); rows already"
-            " written are kept, try again with fewer workers"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    jobs = [(game,) for game in games]
+    for rows in in_processes(_play_in_worker, jobs, workers, _enter_worker, arguments, "evaluate"):
+        yield from rows
 
 
 _worker_match: _Match | Exception
@@ -266,14 +254,3 @@ class SameEpisode:
                     f"entrants {first!r} and {name!r}: expected the same episode from the same seed, got a"
                     f" different {key!r} ({expected[key]} and {facts[key]})"
                 )
-
-
-def _progress_bar(shown: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not shown,
-    )

@@ -204,14 +204,14 @@ def one_step(problem: Problem, u: Tensor, s: Tensor) -> Tensor:
     Returns:
         Predictions of s_1..s_T, [B, R, T, *S], differentiable in u and s.
     """
-    b, r, steps, _ = u.shape
-    h, shape = problem.model.history, s.shape[3:]
-    past = problem.states.unsqueeze(1).expand(-1, r, *problem.states.shape[1:])
-    frames = torch.cat([past, s], dim=2)
-    state_windows = frames.unfold(2, h, 1).movedim(-1, 3)  # [B, R, T, h, *S]
-    blocks = action_windows(problem, environment_units(problem, u))  # [B, R, T, h, A]
-    predicted = problem.model.predict(state_windows.flatten(0, 2), blocks.flatten(0, 2))
-    return predicted.view(b, r, steps, *shape)
+    return problem.model.predict(*step_windows(problem, u, s)).view(*u.shape[:3], *s.shape[3:])
+
+
+def step_windows(problem: Problem, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """What F reads at each of these steps: states [B * R * T, h, *S] and blocks [B * R * T, h, A], oldest first."""
+    past = problem.states.unsqueeze(1).expand(-1, u.shape[1], *problem.states.shape[1:])
+    states = torch.cat([past, s], dim=2).unfold(2, problem.model.history, 1).movedim(-1, 3)
+    return states.flatten(0, 2), action_windows(problem, environment_units(problem, u)).flatten(0, 2)
 
 
 def one_step_window(problem: Problem, u: Tensor, s: Tensor, begin: Tensor, width: int) -> Tensor:

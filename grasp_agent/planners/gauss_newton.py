@@ -23,11 +23,11 @@ from torch import Tensor
 
 from grasp_agent.planners.base import (
     Best,
-    action_windows,
     environment_units,
     make_plan,
     repeat_rows,
     score,
+    step_windows,
     true_cost,
     unscored,
     zero_plan,
@@ -185,9 +185,7 @@ def linearisation(problem: Problem, u: Tensor, states: Tensor) -> tuple[Tensor, 
             f"GaussNewton: expected a latent of at most {LARGEST_LATENT} numbers, got {d}; try GRASP, whose lifted "
             "iterations need no Jacobian"
         )
-    past = problem.states.unsqueeze(1).expand(-1, r, *problem.states.shape[1:])
-    frames = torch.cat([past, states[:, :, 1:-1]], dim=2).unfold(2, h, 1).movedim(-1, 3).flatten(0, 2)
-    blocks = action_windows(problem, environment_units(problem, u)).flatten(0, 2)
+    frames, blocks = step_windows(problem, u, states[:, :, 1:-1])
     with torch.enable_grad():
         frames, blocks = frames.detach().requires_grad_(True), blocks.detach().requires_grad_(True)
         predicted = problem.model.predict(frames, blocks).flatten(1)

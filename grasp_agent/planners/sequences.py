@@ -142,12 +142,12 @@ def branched(
         tails = u.flatten(0, 1)[:, None, t:] + scale * smooth_noise(rest, keys, count, correlation)
     tails = tails.clamp(-1, 1)
     led = rollout(rest, environment_units(rest, tails))[:, :, 1:]
-    plans, paths = (
-        torch.cat([head[:, :, None].expand(-1, -1, count, *head.shape[2:]), tail.unflatten(0, (b, r))], dim=3).flatten(
-            1, 2
-        )
-        for head, tail in ((u[:, :, :t], tails), (states[:, :, : t + 1], led))
-    )
+
+    def joined(head: Tensor, tail: Tensor) -> Tensor:
+        heads = head.unsqueeze(2).expand(-1, -1, count, *head.shape[2:])
+        return torch.cat([heads, tail.unflatten(0, (b, r))], dim=3).flatten(1, 2)
+
+    plans, paths = joined(u[:, :, :t], tails), joined(states[:, :, : t + 1], led)
     return plans, paths, rollout_cost(problem, plans, paths)
 
 
