@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from grasp_agent.interface import ActionWriter, AnyObservation, Array, ObservationReader
 from grasp_agent.models import load_world_model
-from grasp_agent.objectives import GoalDistance
+from grasp_agent.objectives import default_objective
 from grasp_agent.planners import GRASP
 from grasp_agent.planners.base import Planner, replace_rows, select_rows, solve
 from grasp_agent.types import Budget, Objective, Plan, Problem, WorldModel
@@ -100,7 +100,7 @@ class MPCAgent:
             whose size is the model's `action_dim`. Plans also keep to the model's `action_limit`, if it has
             one: beyond the actions it was trained on, a model is guessing.
         planner: what searches, e.g. `GRASP()` or `CEM()`.
-        objective: what a plan is judged by; None means `GoalDistance()`.
+        objective: what a plan is judged by; None means `default_objective(world_model)`.
         horizon: T, model steps to look ahead; None means as many as 25 environment steps take.
         budget: when to stop planning, per decision; None means the planner's `decision_iterations`. A budget
             in seconds makes actions depend on the machine's speed.
@@ -151,7 +151,7 @@ class MPCAgent:
                 world_model.to(device)
         self.world_model = world_model
         self.planner = planner
-        self.objective: Objective = GoalDistance() if objective is None else objective
+        self.objective: Objective = default_objective(world_model) if objective is None else objective
         self.horizon = horizon
         self.budget = Budget(iterations=planner.decision_iterations) if budget is None else budget
         self.first_budget = self.budget if first_budget is None else first_budget
@@ -325,9 +325,12 @@ class MPCAgent:
         self, state: AgentState, rows: NDArray[np.intp], fresh: NDArray[np.bool_], budget: Budget
     ) -> tuple[AgentState, Plan]:
         """Plan for `rows` within one budget, and note plan and planner state."""
+        began = time.perf_counter()
         problem = self._problem(state, rows)
         with torch.no_grad():
             planning = self._warm_start(state, problem, rows, fresh)
+        if budget.seconds is not None:  # a warm start may draw and score plans of its own
+            budget = replace(budget, seconds=max(budget.seconds - (time.perf_counter() - began), 1e-9))
         plan, planning = solve(self.planner, problem, planning, budget)
 
         index = torch.as_tensor(rows, device=self.device)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from grasp_agent.types import Objective
+from grasp_agent.types import Objective, WorldModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +112,15 @@ class GoalDistance:
         if self.action > 0:
             cost = cost + self.action * actions.square().sum(2).mean(1)
         return cost
+
+
+def default_objective(world_model: WorldModel) -> GoalDistance:
+    """What an agent minimises unless it is told otherwise: the distance to the goal, weighed as the model says.
+
+    Models may carry `distance_weights`, one per number of their latent; without, all count alike.
+    """
+    weights = getattr(world_model, "distance_weights", None)
+    return GoalDistance(weights=None if weights is None else torch.tensor(weights))
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from torch import Tensor
 from grasp_agent.agent import GRASPAgent, MPCAgent
 from grasp_agent.models import LatentWorldModel, WorldModelConfig, save_pretrained
 from grasp_agent.planners import CEM, GRASP, GradientDescent
-from grasp_agent.planners.base import Best, make_plan, unscored
+from grasp_agent.planners.base import Best, make_plan, solve, unscored
 from grasp_agent.types import Budget, Plan, Problem
 
 register()
@@ -402,6 +403,26 @@ def test_default_budget_is_the_planners_own_for_every_decision() -> None:
     assert agent.horizon == 25
 
 
+def test_a_time_limit_includes_the_warm_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    class LongBeginning(Script):
+        def init(self, problem: Problem, keys: Tensor) -> ScriptState:
+            time.sleep(0.1)
+            return super().init(problem, keys)
+
+    limits: list[float | None] = []
+
+    def noting(planner: Any, problem: Problem, state: Any, budget: Budget) -> Any:
+        limits.append(budget.seconds)
+        return solve(planner, problem, state, budget)
+
+    monkeypatch.setattr("grasp_agent.agent.solve", noting)
+    for seconds in (0.3, 0.05):
+        budget = Budget(1, seconds=seconds)
+        make_agent(DotModel(pixels=False), planner=LongBeginning(), budget=budget).predict(vector(0.0))
+    assert 0 < limits[0] <= 0.2
+    assert 0 < limits[1] < 1e-6
+
+
 def test_plans_keep_to_the_models_action_limit() -> None:
     model = DotModel(pixels=False)
     model.action_limit = 0.25
@@ -409,6 +430,16 @@ def test_plans_keep_to_the_models_action_limit() -> None:
     kept, _ = make_agent(model, budget=Budget(iterations=40)).predict(vector(5.0))
     assert abs(free[0, 0]) > 0.5
     assert abs(kept[0, 0]) == pytest.approx(0.25, abs=1e-3)
+
+
+def test_agents_plan_for_what_the_model_says_matters() -> None:
+    model = DotModel(pixels=False)
+    model.distance_weights = (1.0, 0.0)
+    goal = {"observation": np.zeros((1, 2)), "desired_goal": np.array([[1.0, -1.0]])}
+    everywhere, _ = make_agent(DotModel(pixels=False), budget=Budget(iterations=40)).predict(goal)
+    sideways, _ = make_agent(model, budget=Budget(iterations=40)).predict(goal)
+    assert everywhere[0, 1] < -0.5
+    assert abs(sideways[0, 1]) < 0.2 and sideways[0, 0] > 0.5
 
 
 # ---- diagnostics -------------------------------------------------------------------------------------------

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from problems import LinearModel
 
-from grasp_agent.objectives import GoalDistance, WeightedSum
+from grasp_agent.objectives import GoalDistance, WeightedSum, default_objective
 
 STATES = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])  # [1, T = 2, 2]
 ACTIONS = torch.tensor([[[1.0], [3.0]]])
@@ -32,6 +34,13 @@ def test_weights_and_probe() -> None:
     diagonal = GoalDistance(running=1.0, probe=torch.diag(torch.tensor([2.0, 3.0])))
     weighted = GoalDistance(running=1.0, weights=torch.tensor([4.0, 9.0]))
     assert cost(diagonal) == cost(weighted)
+
+
+def test_a_model_says_what_of_the_goal_matters() -> None:
+    model = LinearModel([np.eye(2)], [np.ones((2, 1))], (2,), 1)
+    assert cost(default_objective(model)) == cost(GoalDistance())
+    model.distance_weights = (7.0, 0.25)
+    assert cost(default_objective(model)) == cost(GoalDistance(weights=torch.tensor([7.0, 0.25])))
 
 
 def test_patch_latents_are_flattened() -> None:

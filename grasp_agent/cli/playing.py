@@ -179,7 +179,7 @@ def _entrants(
                 world_model,
                 space,
                 PLANNERS[name](),
-                objective=GoalDistance(weights=weights),
+                objective=None if weights is None else GoalDistance(weights=weights),
                 budget=budget,
                 **planning,
             )

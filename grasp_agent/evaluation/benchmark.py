@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from grasp_agent.agent import DEFAULT_LOOK_AHEAD
-from grasp_agent.evaluation.benchmark_calibration import LONGEST, ROUNDS, Timing, calibrate, one_thread
+from grasp_agent.evaluation.benchmark_calibration import LONGEST, ROUNDS, Timing, calibrate, compute_alone, one_thread
 from grasp_agent.evaluation.benchmark_episodes import ENV_ID, Contestant, closed_rows, open_rows, reached_test
 from grasp_agent.evaluation.benchmark_rows import ClosedRow, OpenRow, Table
 from grasp_agent.evaluation.benchmark_settings import SPACES, describe, draw_trials, planners
@@ -36,7 +35,7 @@ from grasp_agent.evaluation.results import write_text
 from grasp_agent.evaluation.workers import in_processes, progress_bar
 from grasp_agent.models import load_world_model
 from grasp_agent.models.io import SavedModel
-from grasp_agent.objectives import GoalDistance
+from grasp_agent.objectives import GoalDistance, default_objective
 from grasp_agent.types import Objective
 
 STAGES = ("open", "closed", "ablation", "tune")
@@ -146,9 +145,9 @@ class Benchmark:
     ) -> list[ClosedRow]:
         """Let agents play, replanning at every step, within `budgets` milliseconds per decision.
 
-        Else as `open_loop`, but that the objective is `GoalDistance()` unless given.
+        Else as `open_loop`, but that the objective is `default_objective` unless given.
         """
-        objective = GoalDistance() if objective is None else objective
+        objective = default_objective(self.world_model) if objective is None else objective
         table = Table(self.out, "closed", ClosedRow, self._settings(contestants, {"objective": repr(objective)}))
         look_ahead = DEFAULT_LOOK_AHEAD
         timings = self._calibrated(contestants, [look_ahead], warm=True, limit=max(budgets) / 1e3, label="closed")
@@ -300,7 +299,7 @@ _worker_model: SavedModel
 def _enter_worker(model: str) -> None:
     global _worker_model
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback
-    torch.set_num_threads(1)
+    compute_alone()
     _worker_model = load_world_model(model)
 
 

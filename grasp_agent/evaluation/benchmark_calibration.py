@@ -83,13 +83,21 @@ class Timing:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute with one thread meanwhile."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Compute as the benchmark's processes do meanwhile."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    compute_alone()
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
+
+
+def compute_alone() -> None:
+    """Compute with one thread, and with oneDNN's products of matrices: on AMD twice as fast as the usual ones for large
+    batches, and as exact; on an Intel CPU with AMX they round their factors to bfloat16."""
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("medium")
 
 
 class _Bench:

@@ -33,7 +33,7 @@ from grasp_agent.evaluation.results import versions
 from grasp_agent.interface import ActionWriter, Array
 from grasp_agent.models.io import SavedModel
 from grasp_agent.models.planar_push import pose_errors, reaches
-from grasp_agent.objectives import GoalDistance
+from grasp_agent.objectives import default_objective
 from grasp_agent.planners.base import Planner, frozen, solve
 from grasp_agent.types import Budget, Plan, Problem, Status
 
@@ -230,7 +230,7 @@ def pose(
     low, high = (latents.new_tensor(np.clip(b, -limit, limit)).repeat(block) for b in (writer.low, writer.high))
     problem = Problem(
         model=model,
-        objective=GoalDistance(),
+        objective=default_objective(model),
         states=latents[:-1].unsqueeze(0),
         past_actions=latents.new_zeros(1, model.history - 1, block * model.action_dim),
         goal=latents[-1:],

@@ -37,6 +37,8 @@ class WorldModelConfig:
         action_scale: the action magnitude that counts as 1 inside the dynamics, in environment units.
         action_limit: largest number in an action that the training data cover, in environment units; agents
             plan within it. None means the environment's own bounds.
+        distance_weights: what of a goal matters: weight of every latent number in the distance that an agent minimises
+            unless it is given an objective; None weighs all alike.
         length: typical distance in latent units (planar_push).
         radius: rho in latent units (planar_push).
         encoder_channels: channels of the encoder's first scale.
@@ -58,6 +60,7 @@ class WorldModelConfig:
     action_block: int = 1
     action_scale: float = 1.0
     action_limit: float | None = None
+    distance_weights: tuple[float, ...] | None = None
     length: float = 5.0
     radius: float = 1.0
     encoder_channels: int = 16
@@ -104,6 +107,13 @@ class WorldModelConfig:
                 raise ValueError(f"{name}: expected a positive number, got {value}")
         if self.action_limit is not None and self.action_limit <= 0:
             raise ValueError(f"action_limit: expected a positive number or None, got {self.action_limit}")
+        if self.distance_weights is not None:
+            object.__setattr__(self, "distance_weights", tuple(self.distance_weights))  # a list, where it was saved
+            if len(self.distance_weights) != self.state_size:
+                raise ValueError(
+                    f"distance_weights: expected {self.state_size} numbers, one per number of the latent, got"
+                    f" {len(self.distance_weights)}"
+                )
 
 
 class LatentWorldModel(nn.Module):
@@ -122,6 +132,7 @@ class LatentWorldModel(nn.Module):
         self.action_dim = config.action_dim
         self.action_block = config.action_block
         self.action_limit = config.action_limit
+        self.distance_weights = config.distance_weights
         self.encoder = ConvEncoder(
             config.image_size,
             config.encoder_channels,

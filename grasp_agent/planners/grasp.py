@@ -360,14 +360,14 @@ class GRASP(Restarts):
         state = replace(
             state,
             iteration=state.iteration + 1,
+            actions=found.actions,
             sync=map_rows(lambda x: x.unflatten(0, (b, r)), inner),
             best=state.best.update(found.actions, found.states, found.cost),
         )
-        if not bool(last.any()):
+        state = self._keep(state, found.actions, found.states, found.cost)  # planning may end within a sync
+        if self.reseed is None or not bool(last.any()):
             return state
-        done = replace(state, actions=found.actions)
-        if self.reseed is not None:
-            done = self._select(problem, self._keep(done, found.actions, found.states, found.cost))
+        done = self._select(problem, state)
         return done if bool(last.all()) else where_rows(last, done, state)
 
     def _serial(self, problem: Problem) -> Planner[Any]:

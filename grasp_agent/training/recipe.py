@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.io import load_world_model, save_pretrained
-from grasp_agent.models.planar_push import RADIUS, latents_of_states
+from grasp_agent.models.planar_push import PUSHER_WEIGHT, RADIUS, latents_of_states
 from grasp_agent.models.world_model import PUSH_STATE_SIZE, LatentWorldModel, WorldModelConfig
 from grasp_agent.training.dynamics import DynamicsTask
 from grasp_agent.training.folder import claim, write_json
@@ -105,6 +105,7 @@ def pusht_recipe() -> Recipe:
             radius=RADIUS,
             action_scale=0.3,
             action_limit=0.5,
+            distance_weights=(PUSHER_WEIGHT, PUSHER_WEIGHT, 1.0, 1.0, 1.0, 1.0),
             proposal_hidden=256,
         ),
         representation="supervised",

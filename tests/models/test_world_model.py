@@ -105,9 +105,10 @@ def test_other_frames_are_refused_with_advice(frames: torch.Tensor) -> None:
 
 
 def test_save_and_load_round_trip(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    model = small()
+    model = small(distance_weights=(0.5, 0.5, 1.0, 1.0, 1.0, 1.0))
     save_pretrained(model, tmp_path / "m", {"note": "x"})
     loaded = load_world_model(tmp_path / "m")
+    assert loaded.config == model.config and loaded.distance_weights == (0.5, 0.5, 1.0, 1.0, 1.0, 1.0)
     frames = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8)
     assert torch.equal(model.encode(frames), loaded.encode(frames))
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["config.json", "model.safetensors"]
@@ -147,6 +148,7 @@ def test_unknown_name_lists_what_there_is() -> None:
         ({"layout": "planar_push", "state_size": 7}, "expected state_size 6"),
         ({"layout": "planar_push", "state_size": 6, "action_block": 5}, "expected action_block 1"),
         ({"history": 0}, "history: expected a positive number"),
+        ({"distance_weights": (1.0,)}, "distance_weights: expected"),
         ({"image_size": 50}, "multiple of 8"),
     ],
 )

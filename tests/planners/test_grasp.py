@@ -355,6 +355,19 @@ def test_a_latent_too_large_for_jacobians_is_synced_by_gradient_descent() -> Non
     assert bool((plan.cost < plan.cost_trace[:, 0]).all())
 
 
+def test_a_sync_cut_short_keeps_what_it_has_found() -> None:
+    task = pendulum()
+    planner = GRASP(restarts=3, sync_steps=5)
+    begun = planner.evaluate(task, planner.init(task, make_keys(0, task.batch)))
+    after = planner.step(task, begun)
+    assert bool((after.cost[:, 1:] < begun.cost[:, 1:]).all())  # restart 0 hangs still: a stationary point
+    torch.testing.assert_close(after.cost, true_cost(task, after.kept)[0])
+    spy = SpyModel(task.model)
+    assert planner.evaluate(with_model(task, spy), after) is after and spy.calls == 0
+    plan = planner.plan(task, after)
+    assert bool((plan.cost.unsqueeze(1) == after.cost).any(dim=1).all())
+
+
 def test_branches_keep_the_head_of_a_plan_and_only_ever_improve_it() -> None:
     task = linear_quadratic(LINEAR["coasting, history 3, block 2"](), horizon=8)
     planner = GRASP(restarts=3, branches=6, sync_every=1, sync_steps=1)
