@@ -18,7 +18,7 @@ CENTRE = 255.5
 RADIUS = float(9.0 / np.pi)
 TOLERANCE_DEG = 20.0
 """Of the goal-reaching task, beside `UNIT` pixels."""
-PUSHER_WEIGHT = 0.1
+PUSHER_WEIGHT = 0.03
 """Of the pusher's place in the distance to a goal, the body's counting 1: where the pusher stands is soon mended, and a
 plan that must not leave its place never walks round the body."""
 

@@ -91,7 +91,10 @@ class Planner(Protocol[State]):
         ...
 
     def shift(self, problem: Problem, state: State, n: int) -> State:
-        """Warm start: the state for a `problem` that begins `n` environment steps after that of `state`."""
+        """Warm start: the state for a `problem` that begins `n` environment steps after that of `state`.
+
+        If `best` has a cost, the beginning counts as scored.
+        """
         ...
 
     def plan(self, problem: Problem, state: State) -> Plan:
@@ -116,7 +119,10 @@ def solve(planner: Planner[State], problem: Problem, state: State, budget: Budge
         raise ValueError(f"state: expected one for plans [B, T, A] = {wanted}, got {made_for}; try init()")
     with torch.inference_mode(False), torch.enable_grad(), frozen(problem.model):
         whole = problem = _ordinary_problem(problem)
-        state = planner.evaluate(problem, map_rows(_ordinary, state))
+        state = map_rows(_ordinary, state)
+        # begun with known costs, there is nothing to score; but a time limit must know how long scoring takes
+        if budget.seconds is not None or not bool(state.best.cost.isfinite().all()):
+            state = planner.evaluate(problem, state)
         scoring = slowest = _elapsed(start, state, budget)
 
         rows = torch.arange(problem.batch, device=problem.goal.device)  # those still being improved
@@ -384,6 +390,12 @@ def select_problem(problem: Problem, rows: Tensor) -> Problem:
     """The problems that `rows` names (indices, or a mask [B])."""
     states, past = problem.states[rows], problem.past_actions[rows]
     return replace(problem, states=states, past_actions=past, goal=problem.goal[rows])
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Of M candidates per row those that `index` [B, N] names: [B, M, ...] -> [B, N, ...]."""
+    taken: Tensor = torch.take_along_dim(x, index.view(*index.shape, *[1] * (x.ndim - 2)), dim=1)
+    return taken
 
 
 def repeat_rows(x: Tensor, times: int) -> Tensor:

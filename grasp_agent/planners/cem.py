@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import Best, make_plan, score, true_cost, unscored, zero_plan
+from grasp_agent.planners.base import Best, make_plan, score, true_cost, unscored
 from grasp_agent.planners.checks import at_least, fraction, positive
 from grasp_agent.planners.sequences import shifted_plan, smooth_noise, starting_plan
 from grasp_agent.rng import split
@@ -107,7 +107,7 @@ class CEM:
         keys = keys.to(problem.goal.device)
         if start is None:
             start = starting_plan(problem, split(keys, 2), self.screen, self.init_scale, self.correlation)
-        return self._state(problem, keys, start, start)
+        return CEMState(keys, start, torch.full_like(start, self.init_scale), unscored(problem, start))
 
     def step(self, problem: Problem, state: CEMState) -> CEMState:
         noise = smooth_noise(problem, split(state.keys, 0), self.samples - 1, self.correlation).unsqueeze(1)
@@ -123,11 +123,8 @@ class CEM:
 
     def shift(self, problem: Problem, state: CEMState, n: int) -> CEMState:
         """Start around the shifted best plan at full deviation: a narrow one could not react to the news."""
-        mean = shifted_plan(problem, state.best, state.mean, n, split(state.keys, 2), self.screen)
-        return self._state(problem, split(state.keys, 1), mean, zero_plan(problem))
+        mean, best = shifted_plan(problem, state.best, state.mean, n, split(state.keys, 2), self.screen)
+        return CEMState(split(state.keys, 1), mean, torch.full_like(mean, self.init_scale), best)
 
     def plan(self, problem: Problem, state: CEMState) -> Plan:
         return make_plan(problem, state.best)
-
-    def _state(self, problem: Problem, keys: Tensor, mean: Tensor, candidate: Tensor) -> CEMState:
-        return CEMState(keys, mean, torch.full_like(mean, self.init_scale), unscored(problem, candidate))

@@ -28,6 +28,7 @@ from grasp_agent.planners.base import (
     repeat_rows,
     score,
     step_windows,
+    take,
     true_cost,
     unscored,
     zero_plan,
@@ -82,7 +83,10 @@ class GaussNewton(Restarts):
     def init(self, problem: Problem, keys: Tensor, start: Tensor | None = None) -> GaussNewtonState:
         keys = keys.to(problem.goal.device)
         u = self.beginnings(problem, split(keys, 0), start)
-        return self._state(problem, split(keys, 1), u, zero_plan(problem) if start is None else start)
+        best = unscored(problem, zero_plan(problem) if start is None else start)
+        states = best.states.unsqueeze(1).expand(-1, u.shape[1], *best.states.shape[1:])
+        cost = u.new_full(u.shape[:2], torch.inf)
+        return GaussNewtonState(split(keys, 1), u, states, torch.full_like(cost, self.damping), cost, best)
 
     def step(self, problem: Problem, state: GaussNewtonState) -> GaussNewtonState:
         if not bool(state.cost.isfinite().all()):
@@ -106,11 +110,9 @@ class GaussNewton(Restarts):
             lowest, which = cost.view(b, r, -1).min(dim=2)
             index = which + len(_FACTORS) * torch.arange(r, device=cost.device)
             better = lowest < state.cost
-            moved = torch.where(
-                better[:, :, None, None], torch.take_along_dim(moved, index[:, :, None, None], 1), state.actions
-            )
+            moved = torch.where(better[:, :, None, None], take(moved, index), state.actions)
             shape = (b, r, 1, *[1] * (states.ndim - 3))
-            states = torch.where(better.view(shape), torch.take_along_dim(states, index.view(shape), 1), state.states)
+            states = torch.where(better.view(shape), take(states, index), state.states)
             cost = torch.where(better, lowest, state.cost)
             damping = torch.where(better, tried.gather(2, which.unsqueeze(2)).squeeze(2), state.damping * 100)
         best = state.best.update(moved, states, cost)
@@ -123,17 +125,12 @@ class GaussNewton(Restarts):
         return replace(state, states=states, cost=cost, best=best)
 
     def shift(self, problem: Problem, state: GaussNewtonState, n: int) -> GaussNewtonState:
-        u, _ = self.warm_starts(problem, state.best, state.actions, n, split(state.keys, 0))
-        return self._state(problem, split(state.keys, 1), u, zero_plan(problem))
+        warm = self.warm_starts(problem, state.best, state.actions, n, split(state.keys, 0))
+        damping = torch.full_like(warm.cost, self.damping)
+        return GaussNewtonState(split(state.keys, 1), warm.actions, warm.states, damping, warm.cost, warm.best)
 
     def plan(self, problem: Problem, state: GaussNewtonState) -> Plan:
         return make_plan(problem, state.best, restarts=state.cost)
-
-    def _state(self, problem: Problem, keys: Tensor, u: Tensor, candidate: Tensor) -> GaussNewtonState:
-        best = unscored(problem, candidate)
-        states = best.states.unsqueeze(1).expand(-1, u.shape[1], *best.states.shape[1:])
-        cost = u.new_full(u.shape[:2], torch.inf)
-        return GaussNewtonState(keys, u, states, torch.full_like(cost, self.damping), cost, best)
 
 
 def quadratic_model(problem: Problem, u: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:

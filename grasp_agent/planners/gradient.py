@@ -74,7 +74,8 @@ class GradientDescent(Restarts):
     def init(self, problem: Problem, keys: Tensor, start: Tensor | None = None) -> GradientState:
         keys = keys.to(problem.goal.device)
         u = self.beginnings(problem, split(keys, 0), start)
-        return self._state(problem, split(keys, 1), u, zero_plan(problem) if start is None else start)
+        best = unscored(problem, zero_plan(problem) if start is None else start)
+        return GradientState(split(keys, 1), u, no_moments(self.optimizer, u), u.new_full(u.shape[:2], torch.inf), best)
 
     def step(self, problem: Problem, state: GradientState) -> GradientState:
         gradient, cost, states = rollout_gradient(problem, state.actions)
@@ -87,12 +88,9 @@ class GradientDescent(Restarts):
         return replace(state, cost=cost, best=best)
 
     def shift(self, problem: Problem, state: GradientState, n: int) -> GradientState:
-        u, _ = self.warm_starts(problem, state.best, state.actions, n, split(state.keys, 0))
-        return self._state(problem, split(state.keys, 1), u, zero_plan(problem))
+        warm = self.warm_starts(problem, state.best, state.actions, n, split(state.keys, 0))
+        moments = no_moments(self.optimizer, warm.actions)
+        return GradientState(split(state.keys, 1), warm.actions, moments, warm.cost, warm.best)
 
     def plan(self, problem: Problem, state: GradientState) -> Plan:
         return make_plan(problem, state.best, restarts=state.cost)
-
-    def _state(self, problem: Problem, keys: Tensor, u: Tensor, candidate: Tensor) -> GradientState:
-        cost = u.new_full(u.shape[:2], torch.inf)
-        return GradientState(keys, u, no_moments(self.optimizer, u), cost, unscored(problem, candidate))

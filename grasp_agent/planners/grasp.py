@@ -56,6 +56,7 @@ from grasp_agent.planners.base import (
     select_problem,
     select_rows,
     stand_still,
+    take,
     take_window,
     unscored,
     where_rows,
@@ -79,6 +80,7 @@ from grasp_agent.planners.restarts import Restarts
 from grasp_agent.planners.robustness import cost_under_noise
 from grasp_agent.planners.sequences import (
     branched,
+    cheapest_of_each,
     ramp_to_goal,
     shift_states,
 )
@@ -154,7 +156,7 @@ class GRASP(Restarts):
     """
 
     name: ClassVar[str] = "grasp"
-    decision_iterations: ClassVar[int] = 2
+    decision_iterations: ClassVar[int] = 3
 
     restarts: int = 4
     refresh: int = 2
@@ -175,7 +177,7 @@ class GRASP(Restarts):
     init_noise: float = 0.05
     sync: Planner[Any] | None = None
     sync_every: int | None = 1
-    sync_steps: int = 2
+    sync_steps: int = 1
     reseed: float | None = 0.0
     branches: int = 8
     caution: float = 0.003
@@ -230,7 +232,8 @@ class GRASP(Restarts):
         u = self.beginnings(problem, split(keys, 0), start)
         scale = self._scale(problem)
         states = self._initial_states(problem, u, scale, split(keys, 1))
-        return self._state(problem, split(keys, 2), u, states, scale, zero_plan(problem) if start is None else start)
+        best = unscored(problem, zero_plan(problem) if start is None else start)
+        return self._state(problem, split(keys, 2), u, states, scale, best)
 
     def step(self, problem: Problem, state: GRASPState) -> GRASPState:
         if self.sync_every is None:
@@ -260,14 +263,14 @@ class GRASP(Restarts):
     def shift(self, problem: Problem, state: GRASPState, n: int) -> GRASPState:
         """Restart 0 takes over the best plan, with the virtual states of the restart that found it."""
         keys, scale = split(state.keys, 3), self._scale(problem)
-        u, others = self.warm_starts(problem, state.best, state.actions, n, split(keys, 0))
-        rows = torch.arange(problem.batch, device=u.device)
-        came_from = torch.cat([state.best.candidate.clamp(min=0).unsqueeze(1), others], dim=1)
-        kept = shift_states(problem, state.states[rows.unsqueeze(1), came_from], n)
+        warm = self.warm_starts(problem, state.best, state.actions, n, split(keys, 0))
+        came_from = torch.cat([state.best.candidate.clamp(min=0).unsqueeze(1), warm.came_from], dim=1)
+        states = shift_states(problem, take(state.states, came_from), n)
         if came_from.shape[1] < self.restarts:
-            fresh = self._initial_states(problem, u[:, came_from.shape[1] :], scale, split(keys, 1))
-            kept = torch.cat([kept, fresh], dim=1)
-        return self._state(problem, split(keys, 2), u, kept, scale, zero_plan(problem))
+            fresh = self._initial_states(problem, warm.actions[:, came_from.shape[1] :], scale, split(keys, 1))
+            states = torch.cat([states, fresh], dim=1)
+        begun = self._state(problem, split(keys, 2), warm.actions, states, scale, warm.best)
+        return self._keep(begun, warm.actions, warm.states, warm.cost)
 
     def plan(self, problem: Problem, state: GRASPState) -> Plan:
         """The best plan, or the one that noise harms least; its defects are those of its restart's virtual states."""
@@ -428,13 +431,10 @@ class GRASP(Restarts):
         u, states, cost = branched(
             problem, keys, state.kept, state.kept_states, t, self.branches, self.init_scale, self.correlation
         )
-        family = cost.view(problem.batch, self.restarts, -1)
-        lowest, which = family.min(dim=2)
-        index = which + self.branches * torch.arange(self.restarts, device=which.device)
-        u = torch.take_along_dim(u, index[:, :, None, None], 1)
-        states = torch.take_along_dim(states, index.view(*index.shape, *[1] * (states.ndim - 2)), 1)
-        state = replace(state, best=state.best.update(u, states, lowest))
-        return self._keep(state, u, states, lowest)
+        index = cheapest_of_each(cost, self.branches)
+        u, states, cost = take(u, index), take(states, index), take(cost, index)
+        state = replace(state, best=state.best.update(u, states, cost))
+        return self._keep(state, u, states, cost)
 
     # ----- beginnings ---------------------------------------------------------------------------------------
 
@@ -456,9 +456,8 @@ class GRASP(Restarts):
         return states + self.init_noise * scale.view(-1, *[1] * (states.ndim - 1)) * noise
 
     def _state(
-        self, problem: Problem, keys: Tensor, u: Tensor, states: Tensor, scale: Tensor, candidate: Tensor
+        self, problem: Problem, keys: Tensor, u: Tensor, states: Tensor, scale: Tensor, best: Best
     ) -> GRASPState:
-        best = unscored(problem, candidate)
         state = GRASPState(
             keys=keys,
             iteration=torch.zeros_like(keys),

@@ -21,7 +21,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import Best, make_plan, score, true_cost, unscored, zero_plan
+from grasp_agent.planners.base import Best, make_plan, score, true_cost, unscored
 from grasp_agent.planners.checks import at_least, fraction, positive
 from grasp_agent.planners.sequences import shift_actions, shifted_plan, starting_plan
 from grasp_agent.rng import normal, split
@@ -138,13 +138,13 @@ class ICEM:
 
     def shift(self, problem: Problem, state: ICEMState, n: int) -> ICEMState:
         """Start around the shifted best plan at full deviation, the kept elites, shifted too, among the samples."""
-        mean = shifted_plan(problem, state.best, state.mean, n, split(state.keys, 2), self.screen)
+        mean, best = shifted_plan(problem, state.best, state.mean, n, split(state.keys, 2), self.screen)
         return ICEMState(
             keys=split(state.keys, 1),
             mean=mean,
             deviation=torch.full_like(mean, self.init_scale),
             elites=shift_actions(problem, state.elites, n),
-            best=unscored(problem, zero_plan(problem)),
+            best=best,
         )
 
     def plan(self, problem: Problem, state: ICEMState) -> Plan:

@@ -142,14 +142,16 @@ class LatCo(Restarts):
 
     def shift(self, problem: Problem, state: LatCoState, n: int) -> LatCoState:
         """Restart 0 takes over the best plan, with the virtual states of the restart that found it."""
-        u, others = self.warm_starts(problem, state.best, state.actions.clamp(-1, 1), n, split(state.keys, 0))
-        rows = torch.arange(problem.batch, device=u.device)
-        came_from = torch.cat([state.best.candidate.clamp(min=0).unsqueeze(1), others], dim=1)
+        warm = self.warm_starts(problem, state.best, state.actions.clamp(-1, 1), n, split(state.keys, 0))
+        rows = torch.arange(problem.batch, device=state.keys.device)
+        came_from = torch.cat([state.best.candidate.clamp(min=0).unsqueeze(1), warm.came_from], dim=1)
         longer = replace(problem, horizon=problem.horizon + 1)  # s_T is free here, the goal comes one step later
         kept = shift_states(longer, state.states[rows.unsqueeze(1), came_from], n)
         if came_from.shape[1] < self.restarts:
-            kept = torch.cat([kept, self._initial_states(problem, u[:, came_from.shape[1] :])], dim=1)
-        return self._state(problem, split(state.keys, 1), u, kept)
+            fresh = self._initial_states(problem, warm.actions[:, came_from.shape[1] :])
+            kept = torch.cat([kept, fresh], dim=1)
+        begun = self._state(problem, split(state.keys, 1), warm.actions, kept)
+        return replace(begun, cost=warm.cost, best=warm.best)
 
     def plan(self, problem: Problem, state: LatCoState) -> Plan:
         """The best plan; its defects are those of the virtual states of the restart that found it."""

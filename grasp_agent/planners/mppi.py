@@ -20,7 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import Best, make_plan, score, true_cost, unscored, zero_plan
+from grasp_agent.planners.base import Best, make_plan, score, true_cost, unscored
 from grasp_agent.planners.checks import at_least, fraction, positive
 from grasp_agent.planners.sequences import shifted_plan, smooth_noise, starting_plan
 from grasp_agent.rng import split
@@ -101,8 +101,8 @@ class MPPI:
         return replace(state, best=best)
 
     def shift(self, problem: Problem, state: MPPIState, n: int) -> MPPIState:
-        mean = shifted_plan(problem, state.best, state.mean, n, split(state.keys, 2), self.screen)
-        return MPPIState(split(state.keys, 1), mean, unscored(problem, zero_plan(problem)))
+        mean, best = shifted_plan(problem, state.best, state.mean, n, split(state.keys, 2), self.screen)
+        return MPPIState(split(state.keys, 1), mean, best)
 
     def plan(self, problem: Problem, state: MPPIState) -> Plan:
         return make_plan(problem, state.best)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from grasp_agent.planners.base import Best
 from grasp_agent.planners.checks import at_least, fraction
-from grasp_agent.planners.sequences import initial_actions, shift_restarts
+from grasp_agent.planners.sequences import WarmStart, initial_actions, shift_restarts
 from grasp_agent.types import Problem
 
 
@@ -41,6 +41,6 @@ class Restarts:
         """Plans to begin from, the first of them `start` [B, T, A] if it is given: [B, R, T, A]."""
         return initial_actions(problem, keys, self.restarts, self.init_scale, self.correlation, self.screen, start)
 
-    def warm_starts(self, problem: Problem, best: Best, u: Tensor, n: int, keys: Tensor) -> tuple[Tensor, Tensor]:
+    def warm_starts(self, problem: Problem, best: Best, u: Tensor, n: int, keys: Tensor) -> WarmStart:
         """Plans to go on from, `n` environment steps later; see `shift_restarts`."""
         return shift_restarts(problem, best, u, n, keys, self.refresh, self.init_scale, self.correlation, self.screen)

@@ -7,6 +7,7 @@ steps, are interpolated.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -21,6 +22,7 @@ from grasp_agent.planners.base import (
     repeat_rows,
     rollout,
     rollout_cost,
+    take,
     true_cost,
     zero_plan,
 )
@@ -80,7 +82,7 @@ def initial_actions(
 
 def _screened(problem: Problem, u: Tensor, screen: int) -> Tensor:
     """The cheapest of each `screen` plans in a row."""
-    return u if screen == 1 else cheapest_of_each(u, _costs(problem, u), screen)
+    return u if screen == 1 else take(u, cheapest_of_each(_judged(problem, u)[0], screen))
 
 
 def starting_plan(problem: Problem, keys: Tensor, screen: int, scale: float, correlation: float) -> Tensor:
@@ -98,15 +100,27 @@ def starting_plan(problem: Problem, keys: Tensor, screen: int, scale: float, cor
     return _cheapest(problem, torch.cat([first, drawn], dim=1))
 
 
-def shifted_plan(problem: Problem, best: Best, fallback: Tensor, n: int, keys: Tensor, screen: int) -> Tensor:
-    """For planners that keep one plan: the cheapest of the shifted best plan and `screen` proposals, [B, T, A].
+def shifted_plan(
+    problem: Problem, best: Best, fallback: Tensor, n: int, keys: Tensor, screen: int
+) -> tuple[Tensor, Best]:
+    """For planners that keep one plan: a warm start.
 
-    Where the model makes no proposals, it is the shifted best plan.
+    Returns:
+        The cheapest of the shifted best plan and, where the model makes them, `screen` proposals [B, T, A]; and the
+        better of that and of doing nothing.
     """
-    moved = shift_best(problem, best, fallback, n)
-    if screen == 0 or not proposes(problem.model):
-        return moved[:, 0]
-    return _cheapest(problem, torch.cat([moved, proposed_actions(problem, keys, screen)], dim=1))
+    tried = torch.cat([zero_plan(problem).unsqueeze(1), shift_best(problem, best, fallback, n)], dim=1)
+    if screen and proposes(problem.model):
+        tried = torch.cat([tried, proposed_actions(problem, keys, screen)], dim=1)
+    cost, states = _judged(problem, tried)
+    index = 1 + cost[:, 1:].argmin(dim=1, keepdim=True)
+    u = take(tried, index)
+    return u[:, 0], _nothing(tried, states, cost).update(u, take(states, index), take(cost, index))
+
+
+def _nothing(tried: Tensor, states: Tensor, cost: Tensor) -> Best:
+    """The first of the plans tried."""
+    return Best(tried[:, 0], states[:, 0], cost[:, 0], torch.full_like(cost[:, 0], -1, dtype=torch.int64))
 
 
 def proposed_actions(problem: Problem, keys: Tensor, count: int) -> Tensor:
@@ -151,21 +165,21 @@ def branched(
     return plans, paths, rollout_cost(problem, plans, paths)
 
 
-def _costs(problem: Problem, u: Tensor) -> Tensor:
+def _judged(problem: Problem, u: Tensor) -> tuple[Tensor, Tensor]:
+    """True rollout costs of plans u [B, M, T, A] and where they lead, without gradients."""
     with torch.no_grad(), frozen(problem.model):
-        return true_cost(problem, u)[0]
+        return true_cost(problem, u)
 
 
 def _cheapest(problem: Problem, u: Tensor) -> Tensor:
     """The cheapest by true rollout cost of plans u [B, M, T, A], [B, T, A]."""
-    return u[torch.arange(len(u), device=u.device), _costs(problem, u).argmin(dim=1)]
+    return take(u, _judged(problem, u)[0].argmin(dim=1, keepdim=True))[:, 0]
 
 
-def cheapest_of_each(u: Tensor, cost: Tensor, screen: int) -> Tensor:
-    """The cheapest of each `screen` plans in a row: [B, M * screen, T, A], [B, M * screen] -> [B, M, T, A]."""
-    winner = cost.view(len(u), -1, screen).argmin(dim=2)
-    winner = winner + screen * torch.arange(winner.shape[1], device=u.device)
-    return torch.take_along_dim(u, winner[:, :, None, None], dim=1)
+def cheapest_of_each(cost: Tensor, count: int) -> Tensor:
+    """Which is the cheapest of each `count` plans in a row: costs [B, M * count] -> indices [B, M]."""
+    winner: Tensor = cost.unflatten(1, (-1, count)).argmin(dim=2)
+    return winner + count * torch.arange(winner.shape[1], device=cost.device)
 
 
 def shift_actions(problem: Problem, u: Tensor, n: int) -> Tensor:
@@ -213,6 +227,25 @@ def shift_best(problem: Problem, best: Best, fallback: Tensor, n: int) -> Tensor
     return shift_actions(problem, torch.where(scored, best.actions, fallback).unsqueeze(1), n)
 
 
+@dataclass(frozen=True)
+class WarmStart:
+    """Plans to go on from, rolled out already.
+
+    Attributes:
+        actions: normalised, [B, R, T, A].
+        states: their rollouts, [B, R, T + 1, *S].
+        cost: their true rollout costs, [B, R].
+        best: the best of them and of doing nothing.
+        came_from: which of the restarts before follow restart 0, [B, R - 1 - refresh].
+    """
+
+    actions: Tensor
+    states: Tensor
+    cost: Tensor
+    best: Best
+    came_from: Tensor
+
+
 def shift_restarts(
     problem: Problem,
     best: Best,
@@ -223,32 +256,32 @@ def shift_restarts(
     scale: float,
     correlation: float,
     screen: int = 1,
-) -> tuple[Tensor, Tensor]:
+) -> WarmStart:
     """Restarts for a warm start.
 
     Restart 0 becomes the shifted best plan, then come the cheapest of the other restarts' own plans, shifted; the
     last `refresh` (but never restart 0) begin anew, half as the best plan disturbed (refine what works) and half as
     the model's proposals or, where it makes none, random plans (look elsewhere); each is the best of `screen` drawn.
-
-    Returns:
-        Plans [B, R, T, A], and which restarts of `u` follow restart 0, [B, R - 1 - refresh].
     """
     b, r = u.shape[:2]
+    nothing = zero_plan(problem).unsqueeze(1)
     first = shift_best(problem, best, u[:, 0], n)
     others = shift_actions(problem, u[:, 1:], n)
     refresh = min(refresh, r - 1)
-    if refresh == 0:
-        return torch.cat([first, others], dim=1), torch.arange(1, r, device=u.device).expand(b, -1)
     proposing, screen = screen > 0 and proposes(problem.model), max(screen, 1)
     elsewhere = refresh // 2
     nearby = first + scale * smooth_noise(problem, split(keys, 0), (refresh - elsewhere) * screen, correlation)
     if proposing:
         away = proposed_actions(problem, split(keys, 1), elsewhere * screen)
     else:
-        noise = scale * smooth_noise(problem, split(keys, 1), elsewhere * screen, correlation)
-        away = zero_plan(problem).unsqueeze(1) + noise
+        away = nothing + scale * smooth_noise(problem, split(keys, 1), elsewhere * screen, correlation)
     fresh = torch.cat([nearby, away], dim=1).clamp(-1, 1)
-    cost = _costs(problem, torch.cat([others, fresh], dim=1))
-    kept = cost[:, : r - 1].argsort(dim=1, stable=True)[:, : r - 1 - refresh]
-    others = torch.take_along_dim(others, kept[:, :, None, None], dim=1)
-    return torch.cat([first, others, cheapest_of_each(fresh, cost[:, r - 1 :], screen)], dim=1), kept + 1
+
+    tried = torch.cat([nothing, first, others, fresh], dim=1)
+    cost, states = _judged(problem, tried)
+    kept = torch.arange(r - 1, device=u.device).expand(b, -1)
+    if refresh:
+        kept = cost[:, 2 : r + 1].argsort(dim=1, stable=True)[:, : r - 1 - refresh]
+    index = torch.cat([kept.new_ones(b, 1), 2 + kept, r + 1 + cheapest_of_each(cost[:, r + 1 :], screen)], dim=1)
+    plans, paths, costs = take(tried, index), take(states, index), take(cost, index)
+    return WarmStart(plans, paths, costs, _nothing(tried, states, cost).update(plans, paths, costs), kept + 1)
