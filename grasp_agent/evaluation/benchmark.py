@@ -268,7 +268,7 @@ class Benchmark:
             if not missing:
                 continue
             with progress_bar(self.progress) as bar:
-                task = bar.add_task(f"{label}: timing, {horizon} steps", total=ROUNDS * len(missing))
+                task = bar.add_task(f"{label}: timing, {horizon} steps", total=(1 + ROUNDS) * len(missing))
                 found = calibrate(missing, self.world_model, [horizon], warm, limit, partial(bar.advance, task))
             noted |= {key(name, at): timing.to_json() for (name, at), timing in found.items()}
             write_text(path, json.dumps(noted, indent=1) + "\n")

@@ -118,6 +118,11 @@ class _Bench:
         self.count: int | None = None
         """Iterations of a round, the same in every round."""
 
+    def warm_up(self) -> None:
+        """A round that does not count: what is done for the first time takes longer, and would fill a short limit."""
+        self.round()
+        self.count = None
+
     def round(self) -> tuple[float, list[float]]:
         """Measure the fixed seconds, and the seconds of each iteration."""
         planner = self.planner
@@ -177,7 +182,7 @@ def calibrate(
         horizons: H, environment steps to plan for.
         warm: time decisions of an agent that has a previous plan, instead of single plans.
         limit: the time limit in seconds that is to be turned into iterations.
-        on_round: called after each contestant's turn, ROUNDS times for each name and horizon.
+        on_round: called after each contestant's turn, 1 + ROUNDS times for each name and horizon.
 
     Returns:
         Timings by name and horizon.
@@ -186,9 +191,12 @@ def calibrate(
     for horizon in horizons:  # one at a time: everybody's environments and models at once would fill the caches
         benches = {name: _Bench(c, world_model, horizon, warm, limit) for name, c in contestants.items()}
         with one_thread():
-            for _ in range(ROUNDS):
+            for turn in range(1 + ROUNDS):
                 for name, bench in benches.items():
-                    measured.setdefault((name, horizon), []).append(bench.round())
+                    if turn == 0:
+                        bench.warm_up()
+                    else:
+                        measured.setdefault((name, horizon), []).append(bench.round())
                     on_round()
         for bench in benches.values():
             bench.close()
