@@ -434,7 +434,8 @@ class MPCAgent:
 
 
 class GRASPAgent(MPCAgent):
-    """An `MPCAgent` that plans with GRASP unless told otherwise; the arguments are those of `MPCAgent`."""
+    """An `MPCAgent` that plans with `GRASP.suited_to` its model unless told otherwise; the arguments are those of
+    `MPCAgent`."""
 
     def __init__(
         self,
@@ -443,7 +444,7 @@ class GRASPAgent(MPCAgent):
         planner: Planner[Any] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(world_model, action_space, GRASP() if planner is None else planner, **options)
+        super().__init__(world_model, action_space, planner or GRASP.suited_to(world_model), **options)
 
 
 def _together(parts: list[tuple[NDArray[np.intp], Plan]]) -> tuple[NDArray[np.intp], Plan]:

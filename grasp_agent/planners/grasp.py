@@ -33,6 +33,7 @@ carry no unit.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -85,7 +86,7 @@ from grasp_agent.planners.sequences import (
     shift_states,
 )
 from grasp_agent.rng import normal, split
-from grasp_agent.types import Plan, Problem
+from grasp_agent.types import Plan, Problem, WorldModel
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,6 @@ class GRASP(Restarts):
     """
 
     name: ClassVar[str] = "grasp"
-    decision_iterations: ClassVar[int] = 3
-
     restarts: int = 4
     refresh: int = 2
     action_rate: float = 0.005
@@ -202,6 +201,22 @@ class GRASP(Restarts):
             raise ValueError(f"GRASP.reseed: expected a fraction from 0 to 1 or None, got {self.reseed}")
         if self.reseed is None and self.branches:
             raise ValueError("GRASP.branches: expected 0 with reseed=None, got branches without a plan to branch from")
+
+    @property
+    def decision_iterations(self) -> int:
+        """A sync, lifted iterations, and another sync."""
+        return 10 if self.sync_every is None else 2 * self.sync_steps + self.sync_every
+
+    @classmethod
+    def suited_to(cls, model: WorldModel) -> GRASP:
+        """The defaults for compact latents, `patches` where Jacobians of the model would be too large."""
+        return cls() if math.prod(model.state_shape) <= LARGEST_LATENT else cls.patches()
+
+    @classmethod
+    def patches(cls) -> GRASP:
+        """For latents too large for Jacobians, like patch grids, where a serial iteration is dear: the sync is
+        gradient descent, several steps of it, and neither branches nor the cautious choice take their time."""
+        return cls(sync=GradientDescent(restarts=1), sync_steps=8, branches=0, caution=0.0)
 
     @classmethod
     def paper(cls) -> GRASP:
@@ -389,6 +404,9 @@ class GRASP(Restarts):
             u, states, cost = (x.flatten(0, 1) for x in (state.kept, state.kept_states, state.cost))
             best = Best(u, states, cost, torch.full_like(cost, -1, dtype=torch.int64))
             inner = replace(inner, states=states.unsqueeze(1), cost=cost.unsqueeze(1), best=best)
+        if isinstance(planner, GradientDescent) and state.sync is not None:
+            # a first step of Adam is full-size whatever the gradient: syncs of few steps would be made of nothing else
+            inner = replace(inner, moments=map_rows(lambda x: x.flatten(0, 1), state.sync.moments))
         if isinstance(planner, CEM):
             # where the virtual states and the rollout disagree most, the actions are most in doubt
             with torch.no_grad(), frozen(problem.model):

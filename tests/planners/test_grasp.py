@@ -353,6 +353,21 @@ def test_a_latent_too_large_for_jacobians_is_synced_by_gradient_descent() -> Non
     plan, state = solve(GRASP(), task, GRASP().init(task, make_keys(0, 2)), Budget(6))
     assert isinstance(state.sync, GradientState)
     assert bool((plan.cost < plan.cost_trace[:, 0]).all())
+    assert GRASP.suited_to(wide) == GRASP.patches() and GRASP.suited_to(LINEAR["integrator"]()) == GRASP()
+
+
+def test_a_gradient_sync_goes_on_with_what_its_optimizer_remembers() -> None:
+    task = linear_quadratic(LINEAR["integrator"](), horizon=4)
+    planner = replace(GRASP.patches(), restarts=1, screen=0, action_rate=1e-9, sync_every=1, sync_steps=2)
+    serial = GradientDescent(restarts=1, screen=0)
+    state, steady = planner.init(task, make_keys(0, 2)), serial.init(task, make_keys(0, 2))
+    state, steady = planner.evaluate(task, state), serial.evaluate(task, steady)
+    for _ in range(2 + 1 + 2):  # sync, lifted, sync
+        state = planner.step(task, state)
+    for _ in range(4):
+        steady = serial.step(task, steady)
+    assert state.sync.moments.count.unique().tolist() == [4]
+    torch.testing.assert_close(state.best.cost, serial.evaluate(task, steady).best.cost, rtol=1e-3, atol=0)
 
 
 def test_a_sync_cut_short_keeps_what_it_has_found() -> None:
