@@ -43,7 +43,8 @@ from grasp_agent.models.dinov2 import save_backbone
 from grasp_agent.models.planar_push import latents_of_states, pose_errors
 from grasp_agent.objectives import GoalDistance
 from grasp_agent.planners import CEM, GRASP, ICEM, MPPI, GradientDescent, LatCo, RandomShooting
-from grasp_agent.planners.base import Planner, frozen
+from grasp_agent.planners.base import Planner
+from grasp_agent.planners.rollouts import frozen
 from grasp_agent.training.dynamics import unrolled
 from grasp_agent.training.folder import write_json
 from grasp_agent.training.loop import Batch, Losses, Stage, run_stage

@@ -28,7 +28,8 @@ from grasp_agent.interface import ActionWriter, AnyObservation, Array, Observati
 from grasp_agent.models import load_world_model
 from grasp_agent.objectives import default_objective
 from grasp_agent.planners import GRASP
-from grasp_agent.planners.base import Planner, replace_rows, select_rows, solve
+from grasp_agent.planners.base import Planner, solve
+from grasp_agent.planners.rows import replace_rows, select_rows
 from grasp_agent.types import Budget, Objective, Plan, Problem, WorldModel
 
 DEFAULT_LOOK_AHEAD = 25

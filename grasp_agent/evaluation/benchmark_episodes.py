@@ -24,7 +24,9 @@ from grasp_agent.evaluation.benchmark_rows import ClosedRow, OpenRow
 from grasp_agent.evaluation.environments import make_env
 from grasp_agent.interface import ActionWriter
 from grasp_agent.models.planar_push import reaches
-from grasp_agent.planners.base import Best, Planner, frozen, select_rows
+from grasp_agent.planners.base import Best, Planner
+from grasp_agent.planners.rollouts import frozen
+from grasp_agent.planners.rows import select_rows
 from grasp_agent.types import Budget, Objective, Observation, Plan, Problem, WorldModel
 
 ENV_ID = "grasp_envs/PushTReach-v0"

@@ -34,7 +34,8 @@ from grasp_agent.interface import ActionWriter, Array
 from grasp_agent.models.io import SavedModel
 from grasp_agent.models.planar_push import pose_errors, reaches
 from grasp_agent.objectives import default_objective
-from grasp_agent.planners.base import Planner, frozen, solve
+from grasp_agent.planners.base import Planner, solve
+from grasp_agent.planners.rollouts import frozen
 from grasp_agent.types import Budget, Plan, Problem, Status
 
 ENV_ID = "grasp_envs/PushTReach-v0"

@@ -1,4 +1,4 @@
-"""What every planner shares: the protocol, the one solve loop, the serial rollout, states made of rows.
+"""What every planner shares: the protocol, the one solve loop, and the best plan so far.
 
 A planner is a frozen dataclass of hyperparameters. What it knows about B problems is an explicit state, a
 frozen dataclass all of whose leaves are tensors [B, ...] (optimiser moments and random keys included), so
@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, ClassVar, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from grasp_agent.types import Budget, Plan, Problem, Status, WorldModel
+from grasp_agent.planners.rollouts import environment_units, frozen, select_problem, stand_still, true_cost
+from grasp_agent.planners.rows import map_rows, replace_rows, select_rows, where_rows
+from grasp_agent.types import Budget, Plan, Problem, Status
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,6 @@ class PlannerState(Protocol):
 
 
 State = TypeVar("State", bound=PlannerState)
-Tree = TypeVar("Tree")
 
 
 class Planner(Protocol[State]):
@@ -173,122 +172,10 @@ def _elapsed(since: float, state: PlannerState, budget: Budget) -> float:
     return time.perf_counter() - since
 
 
-# ----- rollouts ---------------------------------------------------------------------------------------------
-
-
-def rollout(problem: Problem, actions: Tensor) -> Tensor:
-    """Predict serially, in T model calls: actions [B, T, A] or [B, R, T, A] -> states [..., T + 1, *S].
-
-    Actions are in environment units. The first state is the present one. Every step reads the model's whole
-    history window: real frames and blocks first, predicted and planned ones as they come.
-    """
-    lead, steps = actions.shape[:-2], actions.shape[-2]
-    per_row = math.prod(lead[1:])
-    h = problem.model.history
-    windows = action_windows(problem, actions.reshape(problem.batch, per_row, steps, problem.action_size))
-    frames = list(repeat_rows(problem.states, per_row).unbind(1))
-    for window in windows.flatten(0, 1).unbind(1):
-        frames.append(problem.model.predict(torch.stack(frames[-h:], dim=1), window))
-    return torch.stack(frames[h - 1 :], dim=1).view(*lead, steps + 1, *problem.states.shape[2:])
-
-
-def action_windows(problem: Problem, actions: Tensor) -> Tensor:
-    """The blocks the model reads at every step: actions [B, R, T, A] -> [B, R, T, h, A], oldest first."""
-    restarts = actions.shape[1]
-    past = problem.past_actions.unsqueeze(1).expand(-1, restarts, -1, -1)
-    return torch.cat([past, actions], dim=2).unfold(2, problem.model.history, 1).movedim(-1, 3)
-
-
-def one_step(problem: Problem, u: Tensor, s: Tensor) -> Tensor:
-    """F(s_t, a_t) for all t = 0..T-1 in one model call, s_0 being the present: no step waits for another.
-
-    Args:
-        problem: B problems.
-        u: normalised plans, [B, R, T, A].
-        s: s_1..s_{T-1}, [B, R, T - 1, *S].
-
-    Returns:
-        Predictions of s_1..s_T, [B, R, T, *S], differentiable in u and s.
-    """
-    return problem.model.predict(*step_windows(problem, u, s)).view(*u.shape[:3], *s.shape[3:])
-
-
-def step_windows(problem: Problem, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """What F reads at each of these steps: states [B * R * T, h, *S] and blocks [B * R * T, h, A], oldest first."""
-    past = problem.states.unsqueeze(1).expand(-1, u.shape[1], *problem.states.shape[1:])
-    states = torch.cat([past, s], dim=2).unfold(2, problem.model.history, 1).movedim(-1, 3)
-    return states.flatten(0, 2), action_windows(problem, environment_units(problem, u)).flatten(0, 2)
-
-
-def one_step_window(problem: Problem, u: Tensor, s: Tensor, begin: Tensor, width: int) -> Tensor:
-    """As `one_step`, for t = begin..begin + width - 1 alone (`begin` [B]): predictions [B, R, width, *S]."""
-    h, r = problem.model.history, u.shape[1]
-    past = problem.states.unsqueeze(1).expand(-1, r, *problem.states.shape[1:])
-    done = problem.past_actions.unsqueeze(1).expand(-1, r, -1, -1)
-    frames = take_window(torch.cat([past, s], dim=2), begin, width + h - 1).flatten(0, 1)
-    blocks = take_window(torch.cat([done, environment_units(problem, u)], dim=2), begin, width + h - 1).flatten(0, 1)
-    goal = repeat_rows(problem.goal, r)
-    part = replace(problem, states=frames[:, :h], past_actions=blocks[:, : h - 1], goal=goal, horizon=width)
-    ahead = normalised_units(problem, blocks[:, h - 1 :]).unsqueeze(1)
-    predicted: Tensor = one_step(part, ahead, frames[:, h:].unsqueeze(1)).unflatten(0, (-1, r)).squeeze(2)
-    return predicted
-
-
-def take_window(x: Tensor, begin: Tensor, width: int) -> Tensor:
-    """The entries begin..begin + width - 1 along time: [B, R, T, ...], begin [B] -> [B, R, width, ...]."""
-    index = begin.unsqueeze(1) + torch.arange(width, device=x.device)
-    taken: Tensor = torch.take_along_dim(x, index.view(len(x), 1, width, *[1] * (x.ndim - 3)), dim=2)
-    return taken
-
-
-def repeat_problem(problem: Problem, times: int) -> Problem:
-    """Every problem `times` times in a row: a problem of B * times rows."""
-    return replace(
-        problem,
-        states=repeat_rows(problem.states, times),
-        past_actions=repeat_rows(problem.past_actions, times),
-        goal=repeat_rows(problem.goal, times),
-    )
-
-
-def problem_from(problem: Problem, u: Tensor, states: Tensor, t: int) -> Problem:
-    """What is left of the problem once the first t blocks of each plan are executed.
-
-    Args:
-        problem: B problems.
-        u: normalised plans, [B, R, T, A].
-        states: where they lead, s_0..s_t at least, [B, R, T', *S].
-        t: 0 to T - 1.
-
-    Returns:
-        A problem of B * R rows and horizon T - t.
-    """
-    h, r = problem.model.history, u.shape[1]
-    past = problem.states[:, :-1].unsqueeze(1)
-    frames = torch.cat([past.expand(-1, r, *past.shape[2:]), states], dim=2)[:, :, t : t + h]
-    done = problem.past_actions.unsqueeze(1).expand(-1, r, -1, -1)
-    blocks = torch.cat([done, environment_units(problem, u)], dim=2)[:, :, t : t + h - 1]
-    return replace(
-        problem,
-        states=frames.flatten(0, 1),
-        past_actions=blocks.flatten(0, 1),
-        goal=repeat_rows(problem.goal, r),
-        horizon=problem.horizon - t,
-    )
-
-
-def true_cost(problem: Problem, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Roll out normalised plans u [B, R, T, A]: cost [B, R] (infinite if not finite) and states."""
-    states = rollout(problem, environment_units(problem, u))
-    return rollout_cost(problem, u, states), states
-
-
-def rollout_cost(problem: Problem, u: Tensor, states: Tensor) -> Tensor:
-    """Cost [B, R] (infinite if not finite) of normalised plans u [B, R, T, A] with rollouts [B, R, T + 1, *S]."""
-    goal = repeat_rows(problem.goal, u.shape[1])
-    actions = environment_units(problem, u).flatten(0, 1)
-    cost = problem.objective.trajectory_cost(states[:, :, 1:].flatten(0, 1), actions, goal)
-    return cost.nan_to_num(math.inf, math.inf, math.inf).view(-1, u.shape[1])
+def unscored(problem: Problem, u: Tensor) -> Best:
+    """A `Best` that waits to be scored: plan u [B, T, A], infinite cost."""
+    cost = u.new_full((problem.batch,), math.inf)
+    return Best(u, stand_still(problem), cost, torch.full_like(cost, -1, dtype=torch.int64))
 
 
 @torch.no_grad()
@@ -318,98 +205,6 @@ def make_plan(problem: Problem, best: Best, defects: Tensor | None = None, resta
     )
 
 
-# ----- units ------------------------------------------------------------------------------------------------
-
-
-def environment_units(problem: Problem, u: Tensor) -> Tensor:
-    """Normalised actions -> environment units, [..., A]."""
-    return (problem.high + problem.low) / 2 + (problem.high - problem.low) / 2 * u
-
-
-def normalised_units(problem: Problem, actions: Tensor) -> Tensor:
-    """Environment units -> normalised actions in [-1, 1], [..., A]; a number that cannot vary becomes 0."""
-    half = (problem.high - problem.low) / 2
-    u = (actions - (problem.high + problem.low) / 2) / torch.where(half > 0, half, 1.0)
-    return u.clamp(-1, 1)
-
-
-def zero_plan(problem: Problem) -> Tensor:
-    """The plan of zero actions, clipped to the bounds, normalised, [B, T, A]."""
-    zero = normalised_units(problem, torch.zeros_like(problem.low))
-    return zero.expand(problem.batch, problem.horizon, -1).contiguous()
-
-
-def stand_still(problem: Problem) -> Tensor:
-    """The present state over and over, [B, T + 1, *S]."""
-    return problem.states[:, -1:].expand(-1, problem.horizon + 1, *problem.states.shape[2:]).contiguous()
-
-
-def unscored(problem: Problem, u: Tensor) -> Best:
-    """A `Best` that waits to be scored: plan u [B, T, A], infinite cost."""
-    cost = u.new_full((problem.batch,), math.inf)
-    return Best(u, stand_still(problem), cost, torch.full_like(cost, -1, dtype=torch.int64))
-
-
-# ----- rows -------------------------------------------------------------------------------------------------
-
-
-def map_rows(fn: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:
-    """Apply `fn` to the corresponding tensors of equally built states (tensors or dataclasses of them)."""
-    if isinstance(tree, Tensor):
-        return fn(tree, *others)  # type: ignore[return-value]
-    if not is_dataclass(tree) or isinstance(tree, type):
-        raise TypeError(f"planner state: expected tensors and dataclasses of them, got {type(tree).__name__}")
-    parts: dict[str, Any] = {
-        f.name: map_rows(fn, getattr(tree, f.name), *(getattr(other, f.name) for other in others)) for f in fields(tree)
-    }
-    return type(tree)(**parts)
-
-
-def select_rows(state: Tree, rows: Tensor) -> Tree:
-    """The rows of a state that `rows` names (indices, or a mask [B])."""
-    return map_rows(lambda x: x[rows], state)
-
-
-def replace_rows(state: Tree, rows: Tensor, fresh: Tree) -> Tree:
-    """A state with the rows named by `rows` taken from `fresh`, which has just these rows."""
-
-    def put(old: Tensor, new: Tensor) -> Tensor:
-        out = old.clone()
-        out[rows] = new
-        return out
-
-    return map_rows(put, state, fresh)
-
-
-def where_rows(mask: Tensor, yes: Tree, no: Tree) -> Tree:
-    """Row by row, `yes` where mask [B] holds, else `no`."""
-    return map_rows(lambda a, b: torch.where(_like(mask, a), a, b), yes, no)
-
-
-def select_problem(problem: Problem, rows: Tensor) -> Problem:
-    """The problems that `rows` names (indices, or a mask [B])."""
-    states, past = problem.states[rows], problem.past_actions[rows]
-    return replace(problem, states=states, past_actions=past, goal=problem.goal[rows])
-
-
-def take(x: Tensor, index: Tensor) -> Tensor:
-    """Of M candidates per row those that `index` [B, N] names: [B, M, ...] -> [B, N, ...]."""
-    taken: Tensor = torch.take_along_dim(x, index.view(*index.shape, *[1] * (x.ndim - 2)), dim=1)
-    return taken
-
-
-def repeat_rows(x: Tensor, times: int) -> Tensor:
-    """Every row `times` times in a row: [B, ...] -> [B * times, ...]."""
-    return x.unsqueeze(1).expand(-1, times, *x.shape[1:]).flatten(0, 1)
-
-
-def _like(mask: Tensor, x: Tensor) -> Tensor:
-    return mask.view(-1, *[1] * (x.ndim - 1))
-
-
-# ----- guards -----------------------------------------------------------------------------------------------
-
-
 def check_problem(problem: Problem) -> None:
     """Raise a ValueError that says what does not fit, before a model turns it into an obscure one."""
     h, block = problem.model.history, problem.model.action_dim * problem.model.action_block
@@ -436,19 +231,6 @@ def check_problem(problem: Problem) -> None:
             f"Problem.low, Problem.high: expected finite action bounds with low <= high, "
             f"got {problem.low.tolist()} and {problem.high.tolist()}; try an action space with finite bounds"
         )
-
-
-@contextmanager
-def frozen(model: WorldModel) -> Iterator[None]:
-    """Keep a module's parameters out of the graph meanwhile: planning must not store gradients of weights."""
-    parameters = [p for p in model.parameters() if p.requires_grad] if isinstance(model, nn.Module) else []
-    for p in parameters:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in parameters:
-            p.requires_grad_(True)
 
 
 def _ordinary(x: Tensor) -> Tensor:

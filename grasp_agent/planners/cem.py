@@ -16,8 +16,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import Best, make_plan, score, true_cost, unscored
+from grasp_agent.planners.base import Best, make_plan, score, unscored
 from grasp_agent.planners.checks import at_least, fraction, positive
+from grasp_agent.planners.rollouts import true_cost
 from grasp_agent.planners.sequences import shifted_plan, smooth_noise, starting_plan
 from grasp_agent.rng import split
 from grasp_agent.types import Plan, Problem

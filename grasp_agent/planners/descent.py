@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import true_cost
+from grasp_agent.planners.rollouts import true_cost
 from grasp_agent.types import Problem
 
 Optimizer = Literal["adam", "sgd"]

@@ -21,21 +21,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import (
-    Best,
-    environment_units,
-    make_plan,
-    repeat_rows,
-    score,
-    step_windows,
-    take,
-    true_cost,
-    unscored,
-    zero_plan,
-)
+from grasp_agent.planners.base import Best, make_plan, score, unscored
 from grasp_agent.planners.checks import positive
 from grasp_agent.planners.descent import require_gradient
 from grasp_agent.planners.restarts import Restarts
+from grasp_agent.planners.rollouts import environment_units, step_windows, true_cost, zero_plan
+from grasp_agent.planners.rows import repeat_rows, take
 from grasp_agent.rng import split
 from grasp_agent.types import Plan, Problem
 

@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import Best, make_plan, score, unscored, zero_plan
+from grasp_agent.planners.base import Best, make_plan, score, unscored
 from grasp_agent.planners.checks import choice, positive, positive_or_none
 from grasp_agent.planners.descent import (
     OPTIMIZERS,
@@ -27,6 +27,7 @@ from grasp_agent.planners.descent import (
     rollout_gradient,
 )
 from grasp_agent.planners.restarts import Restarts
+from grasp_agent.planners.rollouts import zero_plan
 from grasp_agent.rng import split
 from grasp_agent.types import Plan, Problem
 

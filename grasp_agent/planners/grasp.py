@@ -40,29 +40,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import (
-    Best,
-    Planner,
-    environment_units,
-    frozen,
-    make_plan,
-    map_rows,
-    one_step,
-    one_step_window,
-    repeat_problem,
-    repeat_rows,
-    replace_rows,
-    rollout,
-    score,
-    select_problem,
-    select_rows,
-    stand_still,
-    take,
-    take_window,
-    unscored,
-    where_rows,
-    zero_plan,
-)
+from grasp_agent.planners.base import Best, Planner, make_plan, score, unscored
 from grasp_agent.planners.cem import CEM
 from grasp_agent.planners.checks import at_least, choice, positive, positive_or_none
 from grasp_agent.planners.descent import (
@@ -79,6 +57,19 @@ from grasp_agent.planners.gauss_newton import LARGEST_LATENT, GaussNewton
 from grasp_agent.planners.gradient import GradientDescent
 from grasp_agent.planners.restarts import Restarts
 from grasp_agent.planners.robustness import cost_under_noise
+from grasp_agent.planners.rollouts import (
+    environment_units,
+    frozen,
+    one_step,
+    one_step_window,
+    repeat_problem,
+    rollout,
+    select_problem,
+    stand_still,
+    take_window,
+    zero_plan,
+)
+from grasp_agent.planners.rows import map_rows, repeat_rows, replace_rows, select_rows, take, where_rows
 from grasp_agent.planners.sequences import (
     branched,
     cheapest_of_each,

@@ -21,8 +21,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import Best, make_plan, score, true_cost, unscored
+from grasp_agent.planners.base import Best, make_plan, score, unscored
 from grasp_agent.planners.checks import at_least, fraction, positive
+from grasp_agent.planners.rollouts import true_cost
+from grasp_agent.planners.rows import take
 from grasp_agent.planners.sequences import shift_actions, shifted_plan, starting_plan
 from grasp_agent.rng import normal, split
 from grasp_agent.types import Plan, Problem
@@ -123,7 +125,7 @@ class ICEM:
         samples = torch.cat([state.mean.unsqueeze(1), state.elites, fresh], dim=1)
         cost, states = true_cost(problem, samples)
         index = cost.topk(self.elites, dim=1, largest=False, sorted=True).indices
-        elites = torch.take_along_dim(samples, index[:, :, None, None], dim=1)
+        elites = take(samples, index)
         return ICEMState(
             keys=split(state.keys, 1),
             mean=torch.lerp(elites.mean(dim=1), state.mean, self.momentum),

@@ -33,23 +33,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import (
-    Best,
-    environment_units,
-    frozen,
-    make_plan,
-    one_step,
-    repeat_rows,
-    rollout,
-    score,
-    stand_still,
-    unscored,
-    where_rows,
-    zero_plan,
-)
+from grasp_agent.planners.base import Best, make_plan, score, unscored
 from grasp_agent.planners.checks import at_least, choice, fraction, positive
 from grasp_agent.planners.descent import Moments, descent, no_moments, require_gradient
 from grasp_agent.planners.restarts import Restarts
+from grasp_agent.planners.rollouts import environment_units, frozen, one_step, rollout, stand_still, zero_plan
+from grasp_agent.planners.rows import repeat_rows, where_rows
 from grasp_agent.planners.sequences import ramp_to_goal, shift_states
 from grasp_agent.rng import split
 from grasp_agent.types import Plan, Problem

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import true_cost
+from grasp_agent.planners.rollouts import true_cost
 from grasp_agent.rng import normal
 from grasp_agent.types import Problem, WorldModel
 

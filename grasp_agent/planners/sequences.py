@@ -13,19 +13,18 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import (
-    Best,
+from grasp_agent.planners.base import Best
+from grasp_agent.planners.rollouts import (
     environment_units,
     frozen,
     normalised_units,
     problem_from,
-    repeat_rows,
     rollout,
     rollout_cost,
-    take,
     true_cost,
     zero_plan,
 )
+from grasp_agent.planners.rows import repeat_rows, take
 from grasp_agent.rng import normal, split
 from grasp_agent.types import Problem, Proposing, proposes
 

@@ -14,8 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import Best, make_plan, score, true_cost, unscored, zero_plan
+from grasp_agent.planners.base import Best, make_plan, score, unscored
 from grasp_agent.planners.checks import at_least, fraction, positive
+from grasp_agent.planners.rollouts import true_cost, zero_plan
 from grasp_agent.planners.sequences import proposed_actions, shift_best, smooth_noise
 from grasp_agent.rng import split
 from grasp_agent.types import Plan, Problem, proposes

@@ -28,7 +28,7 @@ from grasp_agent.models import (
 from grasp_agent.models.dinov2 import fit_to_grid
 from grasp_agent.objectives import GoalDistance
 from grasp_agent.planners import CEM, GRASP, GradientDescent, rollout, select_problem, solve
-from grasp_agent.planners.base import zero_plan
+from grasp_agent.planners.rollouts import zero_plan
 from grasp_agent.rng import make_keys
 from grasp_agent.types import Budget, Problem, WorldModel
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from problems import LINEAR, linear_quadratic, pendulum
 
-from grasp_agent.planners.base import true_cost
 from grasp_agent.planners.descent import clipped, descent, no_moments, rollout_gradient
+from grasp_agent.planners.rollouts import true_cost
 
 
 @pytest.mark.parametrize(("name", "reference"), [("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)])

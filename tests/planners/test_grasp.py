@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from grasp_agent.objectives import GoalDistance
 from grasp_agent.planners import CEM, GRASP, PLANNERS, GaussNewton, GradientDescent, rollout, solve
-from grasp_agent.planners.base import action_windows, environment_units, select_problem, true_cost
 from grasp_agent.planners.gradient import GradientState
 from grasp_agent.planners.grasp import GRASPState
+from grasp_agent.planners.rollouts import action_windows, environment_units, select_problem, true_cost
 from grasp_agent.planners.sequences import branched, shift_actions
 from grasp_agent.rng import make_keys
 from grasp_agent.types import Budget, Problem

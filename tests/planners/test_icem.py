@@ -10,8 +10,8 @@ import torch
 from problems import LINEAR, linear_quadratic, linear_quadratic_optimum
 
 from grasp_agent.planners import ICEM
-from grasp_agent.planners.base import normalised_units, true_cost
 from grasp_agent.planners.icem import coloured_noise
+from grasp_agent.planners.rollouts import normalised_units, true_cost
 from grasp_agent.planners.sequences import shift_actions
 from grasp_agent.rng import make_keys
 

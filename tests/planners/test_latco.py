@@ -10,7 +10,8 @@ from problems import LINEAR, SpyModel, linear_quadratic, pendulum, with_model
 from torch import Tensor
 
 from grasp_agent.planners import LatCo, rollout, select_rows, solve
-from grasp_agent.planners.base import environment_units, one_step, replace_rows, stand_still, zero_plan
+from grasp_agent.planners.rollouts import environment_units, one_step, stand_still, zero_plan
+from grasp_agent.planners.rows import replace_rows
 from grasp_agent.planners.sequences import shift_actions
 from grasp_agent.rng import make_keys
 from grasp_agent.types import Budget, Problem

@@ -10,8 +10,8 @@ import torch
 from problems import LINEAR, linear_quadratic, linear_quadratic_optimum
 
 from grasp_agent.planners import MPPI
-from grasp_agent.planners.base import normalised_units, true_cost
 from grasp_agent.planners.mppi import path_weights
+from grasp_agent.planners.rollouts import normalised_units, true_cost
 from grasp_agent.planners.sequences import shift_actions, smooth_noise
 from grasp_agent.rng import make_keys, split
 

@@ -11,7 +11,8 @@ from problems import LINEAR, linear_quadratic
 from torch import Tensor
 
 from grasp_agent.planners import CEM, GRASP, PLANNERS, GradientDescent, RandomShooting, solve
-from grasp_agent.planners.base import normalised_units, true_cost, unscored
+from grasp_agent.planners.base import unscored
+from grasp_agent.planners.rollouts import normalised_units, true_cost
 from grasp_agent.planners.sequences import (
     initial_actions,
     ramp_to_goal,

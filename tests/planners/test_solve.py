@@ -27,7 +27,7 @@ from grasp_agent.planners import (
     solve,
     where_rows,
 )
-from grasp_agent.planners.base import zero_plan
+from grasp_agent.planners.rollouts import zero_plan
 from grasp_agent.rng import make_keys
 from grasp_agent.types import Budget, Problem, Status
 
