@@ -24,7 +24,11 @@ Observation = Tensor | Mapping[str, Tensor]
 
 @runtime_checkable
 class WorldModel(Protocol):
-    """A learned latent dynamics model: what an observation is, and what an action does to it."""
+    """A learned latent dynamics model: what an observation is, and what an action does to it.
+
+    Agents also read, where a model has them, `image_size` (side of the square frames it sees), `action_limit` (largest
+    action its training data cover) and `distance_weights` (how much each latent number counts in a goal's distance).
+    """
 
     state_shape: tuple[int, ...]
     """Shape S of one latent state."""
