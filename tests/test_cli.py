@@ -331,7 +331,11 @@ def interrupting(function: Callable[..., object], calls: int) -> Callable[..., o
         nonlocal count
         count += 1
         if count == calls:
-            signal.raise_signal(signal.SIGINT)
+            before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+            try:
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                signal.signal(signal.SIGINT, before)
         return function(*args, **kwargs)
 
     return call
