@@ -38,7 +38,7 @@ from grasp_agent.planners.checks import at_least, choice, fraction, positive
 from grasp_agent.planners.descent import Moments, descent, no_moments, require_gradient
 from grasp_agent.planners.restarts import Restarts
 from grasp_agent.planners.rollouts import environment_units, frozen, one_step, rollout, stand_still, zero_plan
-from grasp_agent.planners.rows import repeat_rows, where_rows
+from grasp_agent.planners.rows import repeat_rows, take, where_rows
 from grasp_agent.planners.sequences import ramp_to_goal, shift_states
 from grasp_agent.rng import split
 from grasp_agent.types import Plan, Problem
@@ -132,10 +132,9 @@ class LatCo(Restarts):
     def shift(self, problem: Problem, state: LatCoState, n: int) -> LatCoState:
         """Restart 0 takes over the best plan, with the virtual states of the restart that found it."""
         warm = self.warm_starts(problem, state.best, state.actions.clamp(-1, 1), n, split(state.keys, 0))
-        rows = torch.arange(problem.batch, device=state.keys.device)
         came_from = torch.cat([state.best.candidate.clamp(min=0).unsqueeze(1), warm.came_from], dim=1)
         longer = replace(problem, horizon=problem.horizon + 1)  # s_T is free here, the goal comes one step later
-        kept = shift_states(longer, state.states[rows.unsqueeze(1), came_from], n)
+        kept = shift_states(longer, take(state.states, came_from), n)
         if came_from.shape[1] < self.restarts:
             fresh = self._initial_states(problem, warm.actions[:, came_from.shape[1] :])
             kept = torch.cat([kept, fresh], dim=1)
