@@ -38,14 +38,13 @@ def plan(
     from grasp_agent.evaluation.explain import explain, plan_table
     from grasp_agent.evaluation.plan_pictures import save_explanation
     from grasp_agent.models import load_world_model
-    from grasp_agent.planners import PLANNERS
+    from grasp_agent.planners import planner_for
 
     set_threads(threads)
-    if planner not in PLANNERS:
-        raise ValueError(f"--planner: expected one of {', '.join(PLANNERS)}, got {planner!r}")
+    world_model = load_world_model(model)
     explanation = explain(
-        load_world_model(model),
-        PLANNERS[planner](),
+        world_model,
+        planner_for(planner, world_model),
         seed,
         goal_horizon=goal_horizon,
         horizon=horizon,
@@ -117,6 +116,7 @@ def bench(
     from grasp_agent.evaluation.benchmark import STAGES, Benchmark
     from grasp_agent.evaluation.benchmark_report import write_report
     from grasp_agent.evaluation.benchmark_settings import ablations, load_settings, planners
+    from grasp_agent.models import load_world_model
     from grasp_agent.planners import PLANNERS
 
     stages = stage or ("open", "closed", "ablation")
@@ -153,7 +153,8 @@ def bench(
     open_seeds, closed_seeds = seeds[: numbers["--goals"]], seeds[: numbers["--closed-goals"]]
     names = planner or tuple(PLANNERS)
     chosen = None if settings is None else load_settings(settings)
-    contestants = planners(names, chosen, proposals)
+    world_model = load_world_model(model)
+    contestants = planners(names, world_model, chosen, proposals)
     benchmark = Benchmark(model, out, workers, threshold=threshold)
     if "tune" in stages:
         tune_seeds = range(tune_seed, tune_seed + numbers["--tune-goals"])
@@ -165,7 +166,7 @@ def bench(
         benchmark.closed_loop(contestants, horizons[:1] if quick else horizons, closed_seeds, budgets)
     if "ablation" in stages:
         at = ablation_horizon or ((40,) if quick else (40, 60))
-        variants = ablations(planners(["grasp"], chosen, proposals)["grasp"])
+        variants = ablations(planners(["grasp"], world_model, chosen, proposals)["grasp"])
         shown = dict(list(variants.items())[:6]) if quick else variants
         benchmark.open_loop(shown, at, open_seeds, limit, stage="ablation")
     files = write_report(out)

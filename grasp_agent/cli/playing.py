@@ -147,7 +147,7 @@ def _entrants(
     from grasp_agent.models import load_world_model
     from grasp_agent.models.io import PRETRAINED
     from grasp_agent.objectives import GoalDistance
-    from grasp_agent.planners import GRASP, PLANNERS
+    from grasp_agent.planners import PLANNERS, planner_for
     from grasp_agent.types import Budget
 
     entrants: dict[str, Any] = {}
@@ -178,7 +178,7 @@ def _entrants(
             entrants[name] = MPCAgent(
                 world_model,
                 space,
-                GRASP.suited_to(world_model) if name == "grasp" else PLANNERS[name](),
+                planner_for(name, world_model),
                 objective=None if weights is None else GoalDistance(weights=weights),
                 budget=budget,
                 **planning,

@@ -209,7 +209,7 @@ class Benchmark:
             )
         drawn = {name: draw_trials(name, trials) for name in names}
         contestants = {
-            f"{name} {i}": planners([name], {name: settings}, proposals)[name]
+            f"{name} {i}": planners([name], self.world_model, {name: settings}, proposals)[name]
             for name, all_settings in drawn.items()
             for i, settings in enumerate(all_settings)
         }

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from grasp_agent.evaluation.benchmark_episodes import Contestant
-from grasp_agent.planners import CEM, GRASP, PLANNERS, GradientDescent
+from grasp_agent.planners import CEM, GRASP, PLANNERS, GradientDescent, planner_for
+from grasp_agent.types import WorldModel
 
 Settings = dict[str, Any]
 """Hyperparameters by name."""
@@ -84,24 +85,25 @@ SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
 
 
 def planners(
-    names: Iterable[str], settings: Mapping[str, Settings] | None = None, proposals: bool = True
+    names: Iterable[str],
+    model: WorldModel,
+    settings: Mapping[str, Settings] | None = None,
+    proposals: bool = True,
 ) -> dict[str, Contestant]:
-    """Planners as contestants, with settings of their own or their defaults; `proposals` as in `Contestant`.
+    """Planners as contestants, with settings of their own beside the defaults; the rest as `planner_for`.
+
+    Args:
+        names: of the planners.
+        model: that they plan with.
+        settings: of planners by name, whether they take part or not.
+        proposals: as in `Contestant`.
 
     Raises:
-        ValueError: an unknown planner, or settings that it does not know or refuses.
+        ValueError: as `planner_for`.
     """
-    names, settings = list(names), settings or {}
-    for name in (*names, *settings):
-        if name not in PLANNERS:
-            raise ValueError(f"planner: expected one of {', '.join(PLANNERS)}, got {name!r}")
-    made = {}
-    for name in names:
-        try:
-            made[name] = Contestant(PLANNERS[name](**settings.get(name, {})), proposals)
-        except TypeError as error:
-            raise ValueError(f"settings of {name}: expected its hyperparameters, got others ({error})") from None
-    return made
+    settings = settings or {}
+    known = {name: planner_for(name, model, **settings.get(name, {})) for name in dict.fromkeys((*names, *settings))}
+    return {name: Contestant(known[name], proposals) for name in names}
 
 
 def ablations(full: Contestant) -> dict[str, Contestant]:

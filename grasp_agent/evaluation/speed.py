@@ -14,7 +14,7 @@ from rich.table import Table
 from grasp_agent.agent import MPCAgent
 from grasp_agent.evaluation.environments import make_env
 from grasp_agent.models import load_world_model
-from grasp_agent.planners import PLANNERS
+from grasp_agent.planners import PLANNERS, planner_for
 
 ROUNDS = 5
 
@@ -85,8 +85,8 @@ def decision_table(model: str, seconds: float, env_id: str = "grasp_envs/PushTRe
     table = Table(title="decision latency from pixels, default settings")
     for column in ("planner", "iterations", "p50 ms", "p95 ms", "decisions"):
         table.add_column(column, justify="left" if column == "planner" else "right")
-    for name, planner in PLANNERS.items():
-        agent = MPCAgent(world_model, env.action_space, planner())
+    for name in PLANNERS:
+        agent = MPCAgent(world_model, env.action_space, planner_for(name, world_model))
         times: list[float] = []
         start = time.perf_counter()
         seed = 0

@@ -1,5 +1,6 @@
 """Planners: one file each, behind one protocol and one solve loop (base.py)."""
 
+from dataclasses import replace
 from typing import Any
 
 from grasp_agent.planners.base import Best, Planner, PlannerState, solve
@@ -13,11 +14,29 @@ from grasp_agent.planners.mppi import MPPI
 from grasp_agent.planners.rollouts import rollout, select_problem
 from grasp_agent.planners.rows import replace_rows, select_rows, where_rows
 from grasp_agent.planners.shooting import RandomShooting
+from grasp_agent.types import WorldModel
 
 PLANNERS: dict[str, type[Planner[Any]]] = {
     planner.name: planner for planner in (GRASP, GradientDescent, GaussNewton, CEM, ICEM, MPPI, LatCo, RandomShooting)
 }
 """Every planner by its name."""
+
+
+def planner_for(name: str, model: WorldModel, **settings: Any) -> Planner[Any]:
+    """A planner by its name, with the defaults that suit a model's latent but for `settings`.
+
+    Raises:
+        ValueError: an unknown name, or settings that the planner does not know or refuses.
+    """
+    if name not in PLANNERS:
+        raise ValueError(f"planner: expected one of {', '.join(PLANNERS)}, got {name!r}")
+    default: Any = GRASP.suited_to(model) if name == GRASP.name else PLANNERS[name]()
+    try:
+        planner: Planner[Any] = replace(default, **settings)
+    except TypeError as error:
+        raise ValueError(f"settings of {name}: expected its hyperparameters, got others ({error})") from None
+    return planner
+
 
 __all__ = [
     "CEM",
@@ -32,6 +51,7 @@ __all__ = [
     "Planner",
     "PlannerState",
     "RandomShooting",
+    "planner_for",
     "replace_rows",
     "rollout",
     "select_problem",

@@ -43,6 +43,7 @@ class GaussNewtonState:
     states: its rollout, [B, R, T + 1, *S].
     damping: mu, in units of the largest curvature, [B, R].
     cost: true rollout cost of each restart, [B, R]; infinite before it is scored.
+    scored: whether states and cost are those of the actions, [B], on the CPU.
     best: best plan scored so far.
     """
 
@@ -51,6 +52,7 @@ class GaussNewtonState:
     states: Tensor
     damping: Tensor
     cost: Tensor
+    scored: Tensor
     best: Best
 
 
@@ -77,11 +79,11 @@ class GaussNewton(Restarts):
         best = unscored(problem, zero_plan(problem) if start is None else start)
         states = best.states.unsqueeze(1).expand(-1, u.shape[1], *best.states.shape[1:])
         cost = u.new_full(u.shape[:2], torch.inf)
-        return GaussNewtonState(split(keys, 1), u, states, torch.full_like(cost, self.damping), cost, best)
+        scored = torch.zeros(len(keys), dtype=torch.bool)
+        return GaussNewtonState(split(keys, 1), u, states, torch.full_like(cost, self.damping), cost, scored, best)
 
     def step(self, problem: Problem, state: GaussNewtonState) -> GaussNewtonState:
-        if not bool(state.cost.isfinite().all()):
-            state = self.evaluate(problem, state)
+        state = self.evaluate(problem, state)
         b, r = state.cost.shape
         slope, curvature = quadratic_model(problem, state.actions, state.states)
         with torch.no_grad():
@@ -110,15 +112,15 @@ class GaussNewton(Restarts):
         return replace(state, actions=moved, states=states, damping=damping.clamp(_LEAST, _MOST), cost=cost, best=best)
 
     def evaluate(self, problem: Problem, state: GaussNewtonState) -> GaussNewtonState:
-        if bool(state.cost.isfinite().all()) and bool(state.best.cost.isfinite().all()):
+        if bool(state.scored.all()):
             return state  # every step scores what it makes
         best, states, cost = score(problem, state.best, state.actions)
-        return replace(state, states=states, cost=cost, best=best)
+        return replace(state, states=states, cost=cost, scored=torch.ones_like(state.scored), best=best)
 
     def shift(self, problem: Problem, state: GaussNewtonState, n: int) -> GaussNewtonState:
         warm = self.warm_starts(problem, state.best, state.actions, n, split(state.keys, 0))
-        damping = torch.full_like(warm.cost, self.damping)
-        return GaussNewtonState(split(state.keys, 1), warm.actions, warm.states, damping, warm.cost, warm.best)
+        damping, scored = torch.full_like(warm.cost, self.damping), torch.ones_like(state.scored)
+        return GaussNewtonState(split(state.keys, 1), warm.actions, warm.states, damping, warm.cost, scored, warm.best)
 
     def plan(self, problem: Problem, state: GaussNewtonState) -> Plan:
         return make_plan(problem, state.best, restarts=state.cost)

@@ -84,7 +84,8 @@ from grasp_agent.types import Plan, Problem, WorldModel
 class GRASPState:
     """Attributes:
     keys: random key per row, [B].
-    iteration: iterations since `init` or `shift`, [B].
+    iteration: iterations since `init` or `shift`, [B], on the CPU.
+    scored: whether every restart stands at a plan whose cost is known, [B], on the CPU.
     actions: u, normalised, [B, R, T, A].
     states: virtual states s_1..s_{T-1}, [B, R, T - 1, *S].
     scale: the unit of the states, [B].
@@ -99,6 +100,7 @@ class GRASPState:
 
     keys: Tensor
     iteration: Tensor
+    scored: Tensor
     actions: Tensor
     states: Tensor
     scale: Tensor
@@ -257,14 +259,10 @@ class GRASP(Restarts):
         return 0 if self.reseed is None else self.sync_every or 0
 
     def evaluate(self, problem: Problem, state: GRASPState) -> GRASPState:
-        if self._scored(state):
+        if bool(state.scored.all()):
             return state
         best, states, cost = score(problem, state.best, state.actions)
         return self._keep(replace(state, best=best), state.actions, states, cost)
-
-    def _scored(self, state: GRASPState) -> bool:
-        """Whether every restart stands at a plan whose cost is known."""
-        return bool(state.cost.isfinite().all()) and torch.equal(state.actions, state.kept)
 
     def shift(self, problem: Problem, state: GRASPState, n: int) -> GRASPState:
         """Restart 0 takes over the best plan, with the virtual states of the restart that found it."""
@@ -302,8 +300,8 @@ class GRASP(Restarts):
 
     def _lifted(self, problem: Problem, state: GRASPState) -> GRASPState:
         u, s = state.actions.detach().requires_grad_(True), state.states.detach().requires_grad_(True)
-        fade = self._fade(state.iteration)
-        gamma = self.goal_weight * (fade if self.anneal_goal else torch.ones_like(fade))
+        fade = self._fade(state)
+        gamma = self.goal_weight * fade if self.anneal_goal else self.goal_weight
 
         predicted, following = self._predicted(problem, state, u, s)
         require_gradient(predicted)
@@ -322,13 +320,14 @@ class GRASP(Restarts):
             to_s = to_s * (mean.view_as(norm_s) / norm_s.clamp(min=1e-12))
         change_u, action_moments = descent(self.optimizer, self.action_rate, to_u, state.action_moments)
         change_s, state_moments = descent(self.optimizer, self.state_rate, to_s, state.state_moments)
-        if self.noise > 0 and bool((fade > 0).any()):
+        if self.noise > 0 and (self.anneal is None or bool((state.iteration < self.anneal).any())):
             draw = split(split(state.keys, 0), state.iteration // self.resample)
             xi = normal(draw, s.shape[1:], s.dtype)
             change_s = change_s + (self.noise * fade).view_as(scale) * xi
         return replace(
             state,
             iteration=state.iteration + 1,
+            scored=torch.zeros_like(state.scored),
             actions=(state.actions + change_u).clamp_(-1, 1),
             states=state.states + scale * change_s,
             action_moments=action_moments,
@@ -343,14 +342,14 @@ class GRASP(Restarts):
         if steps <= width:
             return one_step(problem, u, seen), following
         starts = [*range(0, steps - width, width // 2), steps - width]
-        begin = torch.tensor(starts, device=u.device)[state.iteration % len(starts)]
+        begin = torch.tensor(starts)[state.iteration % len(starts)].to(u.device)
         return one_step_window(problem, u, seen, begin, width), take_window(following, begin, width)
 
-    def _fade(self, iteration: Tensor) -> Tensor:
+    def _fade(self, state: GRASPState) -> Tensor:
         """How much of the noise is left, from 1 down to 0, [B]."""
         if self.anneal is None:
-            return torch.ones_like(iteration, dtype=torch.float32)
-        return (1 - iteration / self.anneal).clamp(min=0)
+            return torch.ones_like(state.scale)
+        return (1 - state.iteration / self.anneal).clamp(min=0).to(state.scale.device)
 
     # ----- the sync -----------------------------------------------------------------------------------------
 
@@ -391,10 +390,12 @@ class GRASP(Restarts):
         keys = split(split(state.keys, 1), state.iteration)
         keys = split(repeat_rows(keys, r), torch.arange(r, device=keys.device).repeat(b))
         inner = planner.init(serial, keys, state.actions.flatten(0, 1))
-        if isinstance(planner, GaussNewton) and self._scored(state):  # it need not roll out again what it begins from
+        if isinstance(planner, GaussNewton) and bool((state.scored & (state.iteration == 0)).all()):
+            # planning begins with this sync, at plans that have been rolled out already
             u, states, cost = (x.flatten(0, 1) for x in (state.kept, state.kept_states, state.cost))
             best = Best(u, states, cost, torch.full_like(cost, -1, dtype=torch.int64))
-            inner = replace(inner, states=states.unsqueeze(1), cost=cost.unsqueeze(1), best=best)
+            scored = torch.ones_like(inner.scored)
+            inner = replace(inner, states=states.unsqueeze(1), cost=cost.unsqueeze(1), scored=scored, best=best)
         if isinstance(planner, GradientDescent) and state.sync is not None:
             # a first step of Adam is full-size whatever the gradient: syncs of few steps would be made of nothing else
             inner = replace(inner, moments=map_rows(lambda x: x.flatten(0, 1), state.sync.moments))
@@ -413,6 +414,7 @@ class GRASP(Restarts):
         better = cost < state.cost
         return replace(
             state,
+            scored=torch.ones_like(state.scored),
             kept=torch.where(better[:, :, None, None], u, state.kept),
             kept_states=torch.where(better.view(*better.shape, *[1] * (states.ndim - 2)), states, state.kept_states),
             cost=torch.where(better, cost, state.cost),
@@ -469,7 +471,8 @@ class GRASP(Restarts):
     ) -> GRASPState:
         state = GRASPState(
             keys=keys,
-            iteration=torch.zeros_like(keys),
+            iteration=torch.zeros(len(keys), dtype=torch.int64),
+            scored=torch.zeros(len(keys), dtype=torch.bool),
             actions=u,
             states=states,
             scale=scale,

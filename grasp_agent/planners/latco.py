@@ -50,7 +50,7 @@ _SMALLEST, _LARGEST = 1e-6, 1e6  # multipliers: after thousands of iterations th
 class LatCoState:
     """Attributes:
     keys: random key per row, [B].
-    iteration: iterations since `init` or `shift`, [B].
+    iteration: iterations since `init` or `shift`, [B], on the CPU.
     actions: u, normalised, possibly beyond the bounds, [B, R, T, A].
     states: virtual states s_1..s_T, [B, R, T, *S].
     defect_weights: lambda, [B, R, T].
@@ -209,7 +209,7 @@ class LatCo(Restarts):
             cost_scale = problem.objective.trajectory_cost(*still, problem.goal).clamp(min=1e-6)
         return LatCoState(
             keys=keys,
-            iteration=torch.zeros_like(keys),
+            iteration=torch.zeros(len(keys), dtype=torch.int64),
             actions=u,
             states=states.contiguous(),
             defect_weights=self.init_defect_weight * weights,

@@ -1,4 +1,8 @@
-"""States made of rows, frozen dataclasses whose leaves are all tensors [B, ...], and what picks and replaces rows."""
+"""States made of rows, frozen dataclasses whose leaves are all tensors [B, ...], and what picks and replaces rows.
+
+Leaves live on the problem's device, but for those that decide what is launched next (how many iterations a row has
+had, whether it is scored): these stay on the CPU, so that no iteration waits to read one back.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ def map_rows(fn: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:
 
 def select_rows(state: Tree, rows: Tensor) -> Tree:
     """The rows of a state that `rows` names (indices, or a mask [B])."""
-    return map_rows(lambda x: x[rows], state)
+    return map_rows(lambda x: x[rows.to(x.device)], state)
 
 
 def replace_rows(state: Tree, rows: Tensor, fresh: Tree) -> Tree:
@@ -34,7 +38,7 @@ def replace_rows(state: Tree, rows: Tensor, fresh: Tree) -> Tree:
 
     def put(old: Tensor, new: Tensor) -> Tensor:
         out = old.clone()
-        out[rows] = new
+        out[rows.to(out.device)] = new
         return out
 
     return map_rows(put, state, fresh)
@@ -57,4 +61,4 @@ def repeat_rows(x: Tensor, times: int) -> Tensor:
 
 
 def _like(mask: Tensor, x: Tensor) -> Tensor:
-    return mask.view(-1, *[1] * (x.ndim - 1))
+    return mask.to(x.device).view(-1, *[1] * (x.ndim - 1))

@@ -275,9 +275,10 @@ def test_tuning_tries_equally_often_and_keeps_off_the_reported_goals(model: str,
     best = max(trials, key=lambda t: (t["in_time"], t["model_success"] + t["real_success"], -t["mean_cost"]))
     assert len(trials) == 2 and content["planners"]["shooting"]["chosen"] == best["settings"]
     chosen = load_settings(tmp_path / "tuning.json")
-    assert planners(["shooting"], chosen)["shooting"].planner == PLANNERS["shooting"](**best["settings"])
+    (made,) = planners(["shooting"], bench.world_model, chosen).values()
+    assert made.planner == PLANNERS["shooting"](**best["settings"])
     with pytest.raises(ValueError, match="expected its hyperparameters"):
-        planners(["cem"], {"cem": {"speed": 3}})
+        planners(["cem"], bench.world_model, {"cem": {"speed": 3}})
     content["planners"]["shooting"]["chosen"] = {"samples": 5}  # by hand, so none of the trials
     (tmp_path / "tuning.json").write_text(json.dumps(content))
     write_report(tmp_path)

@@ -11,7 +11,7 @@ from problems import LINEAR, LinearModel, SpyModel, linear_quadratic, pendulum, 
 from torch import Tensor, nn
 
 from grasp_agent.objectives import GoalDistance
-from grasp_agent.planners import CEM, GRASP, PLANNERS, GaussNewton, GradientDescent, rollout, solve
+from grasp_agent.planners import CEM, GRASP, PLANNERS, GaussNewton, GradientDescent, planner_for, rollout, solve
 from grasp_agent.planners.gradient import GradientState
 from grasp_agent.planners.grasp import GRASPState
 from grasp_agent.planners.rollouts import action_windows, environment_units, select_problem, true_cost
@@ -354,6 +354,7 @@ def test_a_latent_too_large_for_jacobians_is_synced_by_gradient_descent() -> Non
     assert isinstance(state.sync, GradientState)
     assert bool((plan.cost < plan.cost_trace[:, 0]).all())
     assert GRASP.suited_to(wide) == GRASP.patches() and GRASP.suited_to(LINEAR["integrator"]()) == GRASP()
+    assert planner_for("grasp", wide, restarts=3) == replace(GRASP.patches(), restarts=3)
 
 
 def test_a_gradient_sync_goes_on_with_what_its_optimizer_remembers() -> None:
