@@ -34,9 +34,9 @@ from torch.nn import functional
 
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.data.dataset import META_NAME
-from grasp_agent.evaluation.benchmark import Benchmark
-from grasp_agent.evaluation.benchmark_episodes import Contestant, CountingModel, Episodes
-from grasp_agent.evaluation.benchmark_report import write_report
+from grasp_agent.evaluation.benchmark.episodes import Contestant, CountingModel, Episodes
+from grasp_agent.evaluation.benchmark.report import write_report
+from grasp_agent.evaluation.benchmark.stages import Benchmark
 from grasp_agent.models import load_world_model
 from grasp_agent.models.dino_wm import DinoWMConfig, DinoWorldModel
 from grasp_agent.models.dinov2 import save_backbone

@@ -61,6 +61,28 @@ def mcnemar_exact(first: Sequence[int], second: Sequence[int]) -> float:
     return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
 
 
+def sign_flip_exact(differences: Sequence[int]) -> float:
+    """Two-sided p-value of the Fisher-Pitman test that paired differences are as likely of either sign.
+
+    Exact: the observed sum is compared with those of all ways to flip signs. For differences of -1, 0 and 1, as of
+    successes, it is McNemar's exact test.
+
+    Args:
+        differences: whole numbers, one per pair.
+
+    Raises:
+        ValueError: no pairs.
+    """
+    if len(differences) == 0:
+        raise ValueError("sign_flip_exact: expected at least one pair, got none")
+    sizes = [abs(difference) for difference in differences if difference]
+    chance = np.ones(1)  # of every sum of flipped differences, from -sum(sizes) to sum(sizes)
+    for size in sizes:
+        chance = (np.pad(chance, (2 * size, 0)) + np.pad(chance, (0, 2 * size))) / 2
+    sums = np.arange(len(chance)) - sum(sizes)
+    return min(1.0, float(chance[np.abs(sums) >= abs(sum(differences))].sum()))
+
+
 def paired_difference(first: Sequence[int], second: Sequence[int], confidence: float = 0.95) -> Interval:
     """Difference of success rates, second minus first, with a confidence interval for paired episodes.
 

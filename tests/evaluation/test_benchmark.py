@@ -15,10 +15,10 @@ from tiny_model import TINY
 from torch import Tensor
 
 from grasp_agent.cli import main
-from grasp_agent.evaluation import benchmark_episodes
-from grasp_agent.evaluation.benchmark import Benchmark
-from grasp_agent.evaluation.benchmark_calibration import Timing
-from grasp_agent.evaluation.benchmark_episodes import (
+from grasp_agent.evaluation.benchmark import episodes as benchmark_episodes
+from grasp_agent.evaluation.benchmark.calibration import Timing
+from grasp_agent.evaluation.benchmark.contestants import SPACES, describe, draw_trials, load_settings, planners
+from grasp_agent.evaluation.benchmark.episodes import (
     Contestant,
     CountingModel,
     Episodes,
@@ -27,9 +27,10 @@ from grasp_agent.evaluation.benchmark_episodes import (
     closed_rows,
     reached_test,
 )
-from grasp_agent.evaluation.benchmark_report import summarise_closed, summarise_open, write_report
-from grasp_agent.evaluation.benchmark_rows import ClosedRow, OpenRow
-from grasp_agent.evaluation.benchmark_settings import SPACES, describe, draw_trials, load_settings, planners
+from grasp_agent.evaluation.benchmark.report import write_report
+from grasp_agent.evaluation.benchmark.rows import ClosedRow, OpenRow
+from grasp_agent.evaluation.benchmark.stages import Benchmark
+from grasp_agent.evaluation.benchmark.summaries import summarise_closed, summarise_open
 from grasp_agent.evaluation.environments import make_env
 from grasp_agent.evaluation.stats import mcnemar_exact
 from grasp_agent.models import LatentWorldModel, save_pretrained
@@ -144,29 +145,48 @@ def test_success_under_the_model_is_the_environments_tolerance() -> None:
 # ---- summaries -----------------------------------------------------------------------------------------------
 
 
-def test_summaries_pair_the_same_goals() -> None:
-    outcomes = {"grasp": (1, 1, 1, 1, 1, 1), "cem": (0, 0, 0, 0, 0, 1)}
-    rows = [
+def open_rows(outcomes: dict[str, tuple[int, ...]], horizon: int = 40) -> list[OpenRow]:
+    """Plans that meet the goal or not, looked at before and after two iterations."""
+    return [
         OpenRow(
-            name, 40, goal, real_success=1 - ok, real_success_any=1, iterations=2, model_success=ok,
+            name, horizon, goal, real_success=1 - ok, real_success_any=1, iterations=2, model_success=ok,
             iterations_to_success=1 if ok else None, seconds_to_success=0.1 * goal if ok else None, cost=1.0,
-            model_calls=3, model_rows=9.0, curve=f"0:0.1:2.0:0 2:0.3:1.0:{ok}",
+            model_calls=3, model_rows=9.0, curve=f"0:0.1:2.0:0 1:0.2:1.0:{int(goal == 0)} 2:0.3:1.0:{ok}",
         )
         for name, ok_all in outcomes.items()
         for goal, ok in enumerate(ok_all)
     ]  # fmt: skip
+
+
+def test_summaries_pair_the_same_goals() -> None:
+    outcomes = {"grasp": (1, 1, 1, 1, 1, 1), "cem": (0, 0, 0, 0, 0, 1)}
+    rows = open_rows(outcomes)
     assert [OpenRow.from_row(row.to_row()) for row in rows] == rows
-    assert rows[0].points() == [(0, 0.1, 2.0, 0), (2, 0.3, 1.0, 1)]
+    assert rows[0].points() == [(0, 0.1, 2.0, 0), (1, 0.2, 1.0, 1), (2, 0.3, 1.0, 1)]
     grasp, cem = summarise_open(rows, ["grasp", "cem"])
     assert grasp.model_success.value == 1.0
     assert grasp.seconds_to_success == pytest.approx(0.25) and grasp.p_model is None
     assert cem.seconds_to_success == pytest.approx(0.5) and cem.real_success.value == pytest.approx(5 / 6)
     assert cem.p_model == mcnemar_exact(outcomes["grasp"], outcomes["cem"])
-    closed = [ClosedRow(n, 40, g, 50.0, 3, ok, 7) for n, oks in outcomes.items() for g, ok in enumerate(oks)]
-    assert [(s.planner, s.success.value, s.steps_to_success) for s in summarise_closed(closed, ["grasp", "cem"])] == [
-        ("grasp", 1.0, 7.0),
-        ("cem", pytest.approx(1 / 6), 7.0),
-    ]
+    assert (grasp.seconds_to_level, grasp.first_seconds_to_level) == (0.3, 0.3)
+    assert (cem.seconds_to_level, cem.first_seconds_to_level) == (0.2, 0.2)  # one goal of six, met after one iteration
+    closed = [ClosedRow(n, 40, g, 50.0, 3, ok, 7 + g) for n, oks in outcomes.items() for g, ok in enumerate(oks)]
+    grasp_closed, cem_closed = summarise_closed(closed, ["grasp", "cem"])
+    assert (grasp_closed.success.value, grasp_closed.steps, grasp_closed.p_steps) == (1.0, 9.5, None)
+    assert (cem_closed.success.value, cem_closed.p_success) == (pytest.approx(1 / 6), cem.p_model)
+    assert (cem_closed.steps, cem_closed.p_steps) == (9.5, 1.0)
+
+
+def test_over_all_horizons_a_seed_counts_once() -> None:
+    near, far = {"grasp": (1, 1, 1), "cem": (0, 0, 0), "mppi": (0, 0, 0)}, {"grasp": (1, 1, 1), "cem": (0, 0, 1)}
+    summaries = summarise_open([*open_rows(near), *open_rows(far, 80)], ["grasp", "cem", "mppi"])
+    assert [(s.horizon, s.planner) for s in summaries] == [
+        (40, "grasp"), (40, "cem"), (40, "mppi"), (80, "grasp"), (80, "cem"), (None, "grasp"), (None, "cem")
+    ]  # fmt: skip
+    cem = summaries[-1]
+    assert cem.goals == 6 and cem.model_success.value == pytest.approx(1 / 6)
+    assert cem.p_model == 2 / 2**3  # differences 2, 2 and 1: of eight ways to flip signs, two are as far from zero
+    assert cem.seconds_to_level is None and cem.iterations == 2
 
 
 def test_contestants_are_told_apart_by_the_planner_within_too() -> None:

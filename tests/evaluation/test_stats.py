@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from grasp_agent.evaluation.stats import bootstrap_mean, mcnemar_exact, paired_difference, wilson_interval
+from grasp_agent.evaluation.stats import (
+    bootstrap_mean,
+    mcnemar_exact,
+    paired_difference,
+    sign_flip_exact,
+    wilson_interval,
+)
 
 
 def pairs(both: int, only_first: int, only_second: int, neither: int) -> tuple[list[int], list[int]]:
@@ -57,6 +63,18 @@ def test_mcnemar_exact_equals_published_and_hand_computed_values() -> None:
 def test_mcnemar_exact_does_not_care_who_is_first() -> None:
     first, second = pairs(5, 2, 9, 4)
     assert mcnemar_exact(first, second) == mcnemar_exact(second, first)
+
+
+def test_sign_flips_equal_mcnemar_and_hand_computed_values() -> None:
+    first, second = pairs(5, 2, 9, 4)
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    assert sign_flip_exact(differences) == pytest.approx(mcnemar_exact(first, second))
+    assert sign_flip_exact([3, 2, -1]) == 4 / 8  # sums of 4 or more, either way: 3+2+1, 3+2-1
+    assert sign_flip_exact([0, 0]) == sign_flip_exact([5, -5]) == 1.0
+    darwin = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]  # his maize, analysed by Fisher (1935)
+    assert sign_flip_exact(darwin) == pytest.approx(0.05267, abs=1e-5)
+    with pytest.raises(ValueError, match="at least one pair"):
+        sign_flip_exact([])
 
 
 def test_paired_difference_equals_published_value() -> None:

@@ -1,7 +1,7 @@
 """What the planning benchmark plays: one open-loop plan per goal, or the agent in closed loop, many goals side by side.
 
 Wall-clock limits would make results depend on what else the machine does, so planning is given a number of iterations
-(`benchmark_calibration` says how many a time limit is worth), and the goals of a batch are planned for in lock-step:
+(`calibration` says how many a time limit is worth), and the goals of a batch are planned for in lock-step:
 the model is called for all of them at once, while a row's plan does not depend on its neighbours.
 """
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from grasp_agent.agent import DEFAULT_LOOK_AHEAD, AgentState, MPCAgent
-from grasp_agent.evaluation.benchmark_rows import ClosedRow, OpenRow
+from grasp_agent.evaluation.benchmark.rows import ClosedRow, OpenRow
 from grasp_agent.evaluation.environments import make_env
 from grasp_agent.interface import ActionWriter
 from grasp_agent.models.planar_push import reaches

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from grasp_agent.agent import MPCAgent
-from grasp_agent.evaluation.benchmark_episodes import Contestant, CountingModel, Episodes
+from grasp_agent.evaluation.benchmark.episodes import Contestant, CountingModel, Episodes
 from grasp_agent.objectives import GoalDistance
 from grasp_agent.planners.rollouts import frozen
 from grasp_agent.types import Budget, WorldModel

@@ -10,7 +10,7 @@ it stands what the plans achieve in the environment.
 
 A stage is cut into batches of goals. A batch is computed with one thread, so its rows depend neither on the number of
 workers nor on when they run; it is written to OUT/STAGE.csv as soon as it is finished, and a killed run goes on from
-there. Time limits become numbers of iterations (`benchmark_calibration`), measured once per folder.
+there. Time limits become numbers of iterations (`calibration`), measured once per folder.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 
 from grasp_agent.agent import DEFAULT_LOOK_AHEAD
-from grasp_agent.evaluation.benchmark_calibration import LONGEST, ROUNDS, Timing, calibrate, compute_alone, one_thread
-from grasp_agent.evaluation.benchmark_episodes import ENV_ID, Contestant, closed_rows, open_rows, reached_test
-from grasp_agent.evaluation.benchmark_rows import ClosedRow, OpenRow, Table
-from grasp_agent.evaluation.benchmark_settings import SPACES, describe, draw_trials, planners
+from grasp_agent.evaluation.benchmark.calibration import LONGEST, ROUNDS, Timing, calibrate, compute_alone, one_thread
+from grasp_agent.evaluation.benchmark.contestants import SPACES, describe, draw_trials, planners
+from grasp_agent.evaluation.benchmark.episodes import ENV_ID, Contestant, closed_rows, open_rows, reached_test
+from grasp_agent.evaluation.benchmark.rows import ClosedRow, OpenRow, Table
 from grasp_agent.evaluation.entrants import model_digest
 from grasp_agent.evaluation.results import write_text
 from grasp_agent.evaluation.workers import in_processes, progress_bar

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from grasp_agent.evaluation.benchmark_episodes import Contestant
+from grasp_agent.evaluation.benchmark.episodes import Contestant
 from grasp_agent.planners import CEM, GRASP, PLANNERS, GradientDescent, planner_for
 from grasp_agent.types import WorldModel
 
