@@ -15,7 +15,7 @@ ENVS = ROOT / "envs" / "grasp_envs"
 # From the ground up. A unit (module or sub-package of grasp_agent) may import units of lower levels only.
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"types", "rng"}),
-    frozenset({"models", "objectives", "interface"}),
+    frozenset({"models", "objectives", "interface", "environments", "workers"}),
     frozenset({"planners"}),
     frozenset({"agent"}),
     frozenset({"data", "evaluation"}),

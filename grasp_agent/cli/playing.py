@@ -142,8 +142,8 @@ def _entrants(
     import torch
 
     from grasp_agent.agent import MPCAgent
+    from grasp_agent.environments import make_env
     from grasp_agent.evaluation import REFERENCES
-    from grasp_agent.evaluation.environments import make_env
     from grasp_agent.models import load_world_model
     from grasp_agent.models.io import PRETRAINED
     from grasp_agent.objectives import GoalDistance

@@ -9,13 +9,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +23,9 @@ from numpy.typing import NDArray
 
 from grasp_agent.agent import AgentState, GRASPAgent
 from grasp_agent.data.dataset import FORMAT, META_NAME, read_meta
+from grasp_agent.environments import make_env
 from grasp_agent.planners import GRASP
+from grasp_agent.workers import in_processes
 
 Row = tuple[Any, Any, Any]
 """A frame, the action taken there (zero at an episode's end) and the simulator state, or None if there is none."""
@@ -153,25 +151,11 @@ def collect(
             if on_shard:
                 on_shard(done, settings.shards)
         return out
-    context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(workers, context, _die_on_interrupt) as pool:
-            try:
-                with _holding_interrupts():
-                    pending = [pool.submit(write_shard, settings, out, i) for i in missing]
-                for future in as_completed(pending):
-                    future.result()
-                    done += 1
-                    if on_shard:
-                        on_shard(done, settings.shards)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-    except BrokenProcessPool:
-        raise RuntimeError(
-            f"{out}: expected the worker processes to live, but one was killed (out of memory?); finished shards are "
-            "kept, try again with fewer workers"
-        ) from None
+        for _ in in_processes(write_shard, [(settings, out, i) for i in missing], workers, str(out)):
+            done += 1
+            if on_shard:
+                on_shard(done, settings.shards)
     finally:
         _remove_unfinished(out)
     return out
@@ -180,28 +164,6 @@ def collect(
 def _remove_unfinished(out: Path) -> None:
     for leftover in out.glob(".writing-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-
-
-_CAN_HOLD = hasattr(signal, "pthread_sigmask")
-
-
-@contextlib.contextmanager
-def _holding_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C back in this process, and in those started meanwhile until `_die_on_interrupt`."""
-    if _CAN_HOLD:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        if _CAN_HOLD:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-def _die_on_interrupt() -> None:
-    """Let Ctrl-C, which a terminal sends to workers too, end a worker at once and without a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if _CAN_HOLD:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def write_shard(settings: CollectSettings, out: Path, shard: int) -> None:
@@ -256,14 +218,11 @@ def _make(env_id: str, settings: CollectSettings) -> gymnasium.Env[Any, Any]:
     """The environment with frames as observations: asked for by name, or as it is if it knows no such arguments."""
     given = dict(settings.env_kwargs)
     try:
-        try:
-            asked = {"obs_type": "pixels", "resolution": settings.resolution, **given}
-            return gymnasium.make(env_id, disable_env_checker=True, **asked)
-        except TypeError:
-            return gymnasium.make(env_id, disable_env_checker=True, **given)
-    except (gymnasium.error.Error, ImportError, TypeError) as error:
-        hint = f"; try {env_id.split('/')[0]}:{env_id}" if "/" in env_id and ":" not in env_id else ""
-        raise ValueError(f"environment {env_id!r} cannot be made: {' '.join(str(error).split())}{hint}") from None
+        return make_env(env_id, **{"obs_type": "pixels", "resolution": settings.resolution, **given})
+    except ValueError as error:
+        if not isinstance(error.__cause__, TypeError):
+            raise
+        return make_env(env_id, **given)
 
 
 def _episodes(env_id: str, settings: CollectSettings, shard: int) -> Iterator[list[Row]]:

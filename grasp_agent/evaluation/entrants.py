@@ -21,7 +21,7 @@ from gymnasium import spaces
 from torch import nn
 
 from grasp_agent.agent import MPCAgent
-from grasp_agent.evaluation.environments import image_side, open_env, same_space
+from grasp_agent.environments import image_side, open_env, same_space
 
 OBS_TYPES = ("state", "environment_state_agent_pos", "pixels", "pixels_agent_pos")
 

@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from grasp_agent.evaluation.environments import make_env
+from grasp_agent.environments import make_env
 from grasp_agent.evaluation.results import versions
 from grasp_agent.interface import ActionWriter, Array
 from grasp_agent.models.io import SavedModel

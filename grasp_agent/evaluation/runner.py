@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Number
@@ -16,7 +15,7 @@ import torch
 
 from grasp_agent.evaluation.entrants import Entrant, make_entrants
 from grasp_agent.evaluation.results import EpisodeResult, Results, ResultsFolder
-from grasp_agent.evaluation.workers import in_processes, progress_bar
+from grasp_agent.workers import in_processes, progress_bar
 
 _STATES = ("state", "goal_state")
 
@@ -141,7 +140,7 @@ def _play_all(match: _Match, games: Sequence[Game], workers: int) -> Iterator[Ep
             " try workers=1"
         ) from None
     jobs = [(game,) for game in games]
-    for rows in in_processes(_play_in_worker, jobs, workers, _enter_worker, arguments, "evaluate"):
+    for rows in in_processes(_play_in_worker, jobs, workers, "evaluate", _enter_worker, arguments):
         yield from rows
 
 
@@ -150,7 +149,6 @@ _worker_match: _Match | Exception
 
 def _enter_worker(participants: Mapping[str, Entrant], env_id: str, common: Mapping[str, Any]) -> None:
     global _worker_match
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback
     torch.set_num_threads(1)
     try:
         _worker_match = _Match(participants, env_id, common).__enter__()

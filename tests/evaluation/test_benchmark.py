@@ -15,6 +15,7 @@ from tiny_model import TINY
 from torch import Tensor
 
 from grasp_agent.cli import main
+from grasp_agent.environments import make_env
 from grasp_agent.evaluation.benchmark import episodes as benchmark_episodes
 from grasp_agent.evaluation.benchmark.calibration import Timing
 from grasp_agent.evaluation.benchmark.contestants import SPACES, describe, draw_trials, load_settings, planners
@@ -31,7 +32,6 @@ from grasp_agent.evaluation.benchmark.report import write_report
 from grasp_agent.evaluation.benchmark.rows import ClosedRow, OpenRow
 from grasp_agent.evaluation.benchmark.stages import Benchmark
 from grasp_agent.evaluation.benchmark.summaries import summarise_closed, summarise_open
-from grasp_agent.evaluation.environments import make_env
 from grasp_agent.evaluation.stats import mcnemar_exact
 from grasp_agent.models import LatentWorldModel, save_pretrained
 from grasp_agent.models.planar_push import latents_of_states, reaches

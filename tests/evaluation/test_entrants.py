@@ -16,6 +16,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
 
 from grasp_agent.agent import MPCAgent
+from grasp_agent.environments import make_env, same_space
 from grasp_agent.evaluation.entrants import (
     AgentEntrant,
     PolicyEntrant,
@@ -24,7 +25,6 @@ from grasp_agent.evaluation.entrants import (
     load_policy,
     make_entrants,
 )
-from grasp_agent.evaluation.environments import make_env, same_space
 from grasp_agent.planners import GradientDescent
 
 register()

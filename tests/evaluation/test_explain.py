@@ -15,7 +15,7 @@ from tiny_model import TINY
 from torch import Tensor
 
 from grasp_agent.cli import main
-from grasp_agent.evaluation.environments import make_env
+from grasp_agent.environments import make_env
 from grasp_agent.evaluation.explain import ENV_ID, Explanation, explain, follow, pose, virtual_states
 from grasp_agent.evaluation.plan_pictures import save_explanation
 from grasp_agent.interface import ActionWriter

@@ -283,7 +283,7 @@ def test_push_t_with_everyone(tmp_path: Path) -> None:
     )
     agent = GRASPAgent(model, SQUARE, GRASP(), horizon=3, budget=Budget(iterations=2))
     kwargs = {"goal_horizon": 5}
-    from grasp_agent.evaluation.environments import make_env
+    from grasp_agent.environments import make_env
 
     env = make_env("grasp_envs/PushTReach-v0", **kwargs)
     sac = sb3.SAC("MultiInputPolicy", env, buffer_size=10, policy_kwargs={"net_arch": [4]}, seed=0)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from grasp_agent.agent import DEFAULT_LOOK_AHEAD, AgentState, MPCAgent
+from grasp_agent.environments import make_env
 from grasp_agent.evaluation.benchmark.rows import ClosedRow, OpenRow
-from grasp_agent.evaluation.environments import make_env
 from grasp_agent.interface import ActionWriter
 from grasp_agent.models.planar_push import reaches
 from grasp_agent.planners.base import Best, Planner

@@ -12,7 +12,7 @@ import numpy as np
 from rich.table import Table
 
 from grasp_agent.agent import MPCAgent
-from grasp_agent.evaluation.environments import make_env
+from grasp_agent.environments import make_env
 from grasp_agent.models import load_world_model
 from grasp_agent.planners import PLANNERS, planner_for
 

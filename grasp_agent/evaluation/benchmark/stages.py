@@ -16,7 +16,6 @@ there. Time limits become numbers of iterations (`calibration`), measured once p
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -32,11 +31,11 @@ from grasp_agent.evaluation.benchmark.episodes import ENV_ID, Contestant, closed
 from grasp_agent.evaluation.benchmark.rows import ClosedRow, OpenRow, Table
 from grasp_agent.evaluation.entrants import model_digest
 from grasp_agent.evaluation.results import write_text
-from grasp_agent.evaluation.workers import in_processes, progress_bar
 from grasp_agent.models import load_world_model
 from grasp_agent.models.io import SavedModel
 from grasp_agent.objectives import GoalDistance, default_objective
 from grasp_agent.types import Objective
+from grasp_agent.workers import in_processes, progress_bar
 
 STAGES = ("open", "closed", "ablation", "tune")
 CALIBRATION_NAME, TUNING_NAME = "calibration.json", "tuning.json"
@@ -290,7 +289,7 @@ class Benchmark:
                 yield rows
             return
         workers = min(self.workers, len(jobs))
-        yield from in_processes(_compute, jobs, workers, _enter_worker, (self.model,), "bench")
+        yield from in_processes(_compute, jobs, workers, "bench", _enter_worker, (self.model,))
 
 
 _worker_model: SavedModel
@@ -298,7 +297,6 @@ _worker_model: SavedModel
 
 def _enter_worker(model: str) -> None:
     global _worker_model
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback
     compute_alone()
     _worker_model = load_world_model(model)
 
