@@ -22,6 +22,9 @@ far and branches from it: at a moment that changes from sync to sync, the plan i
 that it has led to, as the model proposes or disturbed by noise; the cheapest branch replaces it if it is cheaper.
 The virtual states are then those of the restart's plan, and the next lifted iterations disturb it again.
 
+Most plans end in a local minimum, and few iterations show which: planning may begin with many restarts, of which the
+first sync leaves the cheapest (`survivors`) to go on.
+
 A model is never quite right, and of several plans that it believes in, some hang by a thread. In the end each restart's
 plan is rolled out with noise on the states as well, and the plan whose median cost is lowest is returned.
 
@@ -45,7 +48,6 @@ from grasp_agent.planners.cem import CEM
 from grasp_agent.planners.checks import at_least, choice, positive, positive_or_none
 from grasp_agent.planners.descent import (
     OPTIMIZERS,
-    Moments,
     Optimizer,
     clipped,
     descent,
@@ -55,6 +57,7 @@ from grasp_agent.planners.descent import (
 )
 from grasp_agent.planners.gauss_newton import LARGEST_LATENT, GaussNewton
 from grasp_agent.planners.gradient import GradientDescent
+from grasp_agent.planners.grasp_state import GRASPState, cheapest_first, first_restarts, with_the_others
 from grasp_agent.planners.restarts import Restarts
 from grasp_agent.planners.robustness import cost_under_noise
 from grasp_agent.planners.rollouts import (
@@ -78,39 +81,6 @@ from grasp_agent.planners.sequences import (
 )
 from grasp_agent.rng import normal, split
 from grasp_agent.types import Plan, Problem, WorldModel
-
-
-@dataclass(frozen=True)
-class GRASPState:
-    """Attributes:
-    keys: random key per row, [B].
-    iteration: iterations since `init` or `shift`, [B], on the CPU.
-    scored: whether every restart stands at a plan whose cost is known, [B], on the CPU.
-    actions: u, normalised, [B, R, T, A].
-    states: virtual states s_1..s_{T-1}, [B, R, T - 1, *S].
-    scale: the unit of the states, [B].
-    action_moments: the optimiser's memory of u in lifted iterations.
-    state_moments: the optimiser's memory of s.
-    sync: the serial planner's state, with every leaf [B, R, ...].
-    kept: cheapest plan of each restart since it began, [B, R, T, A].
-    kept_states: its rollout, [B, R, T + 1, *S].
-    cost: its true rollout cost, [B, R]; infinite before it is scored.
-    best: best plan scored so far.
-    """
-
-    keys: Tensor
-    iteration: Tensor
-    scored: Tensor
-    actions: Tensor
-    states: Tensor
-    scale: Tensor
-    action_moments: Moments
-    state_moments: Moments
-    sync: Any
-    kept: Tensor
-    kept_states: Tensor
-    cost: Tensor
-    best: Best
 
 
 @dataclass(frozen=True)
@@ -144,6 +114,7 @@ class GRASP(Restarts):
             rollout plus this fraction (0 to 1) of a ramp that closes its gap to the goal evenly over the steps;
             planning then begins with a sync. None goes on from wherever the sync came to and leaves the virtual
             states.
+        survivors: restarts that go on after the first sync, the cheapest; None lets all go on.
         branches: continuations tried for each restart after a sync; needs `reseed`.
         caution: standard deviation of the noise on every predicted state, in `state_scale`, under which the restarts'
             plans are compared in the end; 0 returns the plan of lowest cost without noise.
@@ -171,12 +142,13 @@ class GRASP(Restarts):
     sync_every: int | None = 1
     sync_steps: int = 1
     reseed: float | None = 0.0
+    survivors: int | None = None
     branches: int = 8
     caution: float = 0.003
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 1, "resample", "anneal", "sync_every", "sync_steps")
+        at_least(self, 1, "resample", "anneal", "sync_every", "sync_steps", "survivors")
         at_least(self, 2, "window")
         at_least(self, 0, "goal_weight", "noise", "init_noise", "branches", "caution")
         positive(self, "action_rate", "state_rate")
@@ -244,25 +216,48 @@ class GRASP(Restarts):
         return self._state(problem, split(keys, 2), u, states, scale, best)
 
     def step(self, problem: Problem, state: GRASPState) -> GRASPState:
-        if self.sync_every is None:
-            return self._lifted(problem, state)
-        position = (state.iteration + self._ahead) % (self.sync_every + self.sync_steps)
-        due = position >= self.sync_every
-        if not bool(due.any()):
-            return self._lifted(problem, state)
-        synced = self._sync(problem, state, position - self.sync_every)
-        return synced if bool(due.all()) else where_rows(due, synced, self._lifted(problem, state))
+        begun = state.iteration
+        for i in begun.unique().tolist():  # one number, unless rows have begun at different times
+            rows = (begun == i).nonzero().squeeze(1)
+            if len(rows) == problem.batch:
+                return self._iterated(problem, state, i)
+            state = replace_rows(
+                state, rows, self._iterated(select_problem(problem, rows), select_rows(state, rows), i)
+            )
+        return state
+
+    def _iterated(self, problem: Problem, state: GRASPState, i: int) -> GRASPState:
+        """Iteration i of all rows."""
+        active = first_restarts(state, self._width(i))
+        position = 0 if self.sync_every is None else (i + self._ahead) % (self.sync_every + self.sync_steps)
+        if self.sync_every is None or position < self.sync_every:
+            active = self._lifted(problem, active, i)
+        else:
+            active = self._sync(problem, active, i, position - self.sync_every)
+        return with_the_others(replace(active, iteration=active.iteration + 1), state)
 
     @property
     def _ahead(self) -> int:
         """Where in the cycle planning begins: with the sync, if it leaves virtual states to go on from."""
         return 0 if self.reseed is None else self.sync_every or 0
 
+    def _width(self, i: int) -> int:
+        """Restarts that take part in iteration i; they come first, the others wait for the next warm start."""
+        if self.survivors is None or self.sync_every is None or i < self._first_sync_ends:
+            return self.restarts
+        return min(self.survivors, self.restarts)
+
+    @property
+    def _first_sync_ends(self) -> int:
+        """The iteration after the first sync."""
+        return (self.sync_every or 0) - self._ahead + self.sync_steps
+
     def evaluate(self, problem: Problem, state: GRASPState) -> GRASPState:
         if bool(state.scored.all()):
             return state
-        best, states, cost = score(problem, state.best, state.actions)
-        return self._keep(replace(state, best=best), state.actions, states, cost)
+        active = first_restarts(state, self._width(int(state.iteration.min())))
+        best, states, cost = score(problem, active.best, active.actions)
+        return with_the_others(self._keep(replace(active, best=best), active.actions, states, cost), state)
 
     def shift(self, problem: Problem, state: GRASPState, n: int) -> GRASPState:
         """Restart 0 takes over the best plan, with the virtual states of the restart that found it."""
@@ -281,8 +276,11 @@ class GRASP(Restarts):
         rows = torch.arange(problem.batch, device=state.keys.device)
         best = state.best
         if self.caution and self.restarts > 1:
-            cost = cost_under_noise(problem, state.kept, split(state.keys, 4), self.caution * state.scale)
-            safest = cost.masked_fill(state.cost.isinf(), torch.inf).argmin(dim=1)
+            widths = torch.tensor([self._width(i) for i in state.iteration.tolist()])
+            active = first_restarts(state, int(widths.max()))
+            out = torch.arange(active.cost.shape[1]) >= widths.unsqueeze(1)
+            noisy = cost_under_noise(problem, active.kept, split(state.keys, 4), self.caution * state.scale)
+            safest = noisy.masked_fill(active.cost.isinf() | out.to(noisy.device), torch.inf).argmin(dim=1)
             kept = Best(state.kept[rows, safest], state.kept_states[rows, safest], state.cost[rows, safest], safest)
             best = where_rows(kept.cost.isfinite(), kept, best)
         restart = best.candidate.clamp(min=0)
@@ -298,12 +296,12 @@ class GRASP(Restarts):
         goal = problem.goal[:, None, None].expand(-1, s.shape[1], 1, *s.shape[3:])
         return torch.cat([s, goal], dim=2)
 
-    def _lifted(self, problem: Problem, state: GRASPState) -> GRASPState:
+    def _lifted(self, problem: Problem, state: GRASPState, i: int) -> GRASPState:
         u, s = state.actions.detach().requires_grad_(True), state.states.detach().requires_grad_(True)
-        fade = self._fade(state)
+        fade = 1.0 if self.anneal is None else max(0.0, 1 - i / self.anneal)  # how much of the noise is left
         gamma = self.goal_weight * fade if self.anneal_goal else self.goal_weight
 
-        predicted, following = self._predicted(problem, state, u, s)
+        predicted, following = self._predicted(problem, u, s, i)
         require_gradient(predicted)
         goal = repeat_rows(problem.goal, predicted.shape[1] * predicted.shape[2])
         dynamics = (predicted - following).square().flatten(1).sum(1)
@@ -320,13 +318,11 @@ class GRASP(Restarts):
             to_s = to_s * (mean.view_as(norm_s) / norm_s.clamp(min=1e-12))
         change_u, action_moments = descent(self.optimizer, self.action_rate, to_u, state.action_moments)
         change_s, state_moments = descent(self.optimizer, self.state_rate, to_s, state.state_moments)
-        if self.noise > 0 and (self.anneal is None or bool((state.iteration < self.anneal).any())):
-            draw = split(split(state.keys, 0), state.iteration // self.resample)
-            xi = normal(draw, s.shape[1:], s.dtype)
-            change_s = change_s + (self.noise * fade).view_as(scale) * xi
+        if self.noise * fade > 0:
+            xi = normal(split(split(state.keys, 0), i // self.resample), s.shape[1:], s.dtype)
+            change_s = change_s + self.noise * fade * xi
         return replace(
             state,
-            iteration=state.iteration + 1,
             scored=torch.zeros_like(state.scored),
             actions=(state.actions + change_u).clamp_(-1, 1),
             states=state.states + scale * change_s,
@@ -334,7 +330,7 @@ class GRASP(Restarts):
             state_moments=state_moments,
         )
 
-    def _predicted(self, problem: Problem, state: GRASPState, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def _predicted(self, problem: Problem, u: Tensor, s: Tensor, i: int) -> tuple[Tensor, Tensor]:
         """F(sg(s_t), a_t) and s_{t+1} for all t (of the window that is due): both [B, R, T or window, *S]."""
         seen = s.detach() if self.stop_gradient else s
         following = self._following(problem, s)
@@ -342,41 +338,37 @@ class GRASP(Restarts):
         if steps <= width:
             return one_step(problem, u, seen), following
         starts = [*range(0, steps - width, width // 2), steps - width]
-        begin = torch.tensor(starts)[state.iteration % len(starts)].to(u.device)
+        begin = torch.full((problem.batch,), starts[i % len(starts)], device=u.device)
         return one_step_window(problem, u, seen, begin, width), take_window(following, begin, width)
-
-    def _fade(self, state: GRASPState) -> Tensor:
-        """How much of the noise is left, from 1 down to 0, [B]."""
-        if self.anneal is None:
-            return torch.ones_like(state.scale)
-        return (1 - state.iteration / self.anneal).clamp(min=0).to(state.scale.device)
 
     # ----- the sync -----------------------------------------------------------------------------------------
 
-    def _sync(self, problem: Problem, state: GRASPState, j: Tensor) -> GRASPState:
-        """Iteration j = 0..J-1 (per row, [B]) of the serial planner, each restart being a problem of its own."""
-        b, r = problem.batch, self.restarts
+    def _sync(self, problem: Problem, state: GRASPState, i: int, j: int) -> GRASPState:
+        """Iteration i, which is j = 0..J-1 of the serial planner, each restart being a problem of its own."""
+        b, r = state.cost.shape
         planner, serial = self._serial(problem), repeat_problem(problem, r)
-        first, last = j == 0, j == self.sync_steps - 1
-        inner = state.sync
-        if bool(first.any()):
-            inner = where_rows(first, self._begin_sync(problem, serial, state), inner)
+        inner = self._begin_sync(problem, serial, state, i) if j == 0 else state.sync
         inner = planner.step(serial, map_rows(lambda x: x.flatten(0, 1), inner))
-        if bool(last.any()):
+        if j == self.sync_steps - 1:
             inner = planner.evaluate(serial, inner)
         found = map_rows(lambda x: x.unflatten(0, (b, r)), inner.best)
         state = replace(
             state,
-            iteration=state.iteration + 1,
             actions=found.actions,
             sync=map_rows(lambda x: x.unflatten(0, (b, r)), inner),
             best=state.best.update(found.actions, found.states, found.cost),
         )
         state = self._keep(state, found.actions, found.states, found.cost)  # planning may end within a sync
-        if self.reseed is None or not bool(last.any()):
+        if j < self.sync_steps - 1:
             return state
-        done = self._select(problem, state)
-        return done if bool(last.all()) else where_rows(last, done, state)
+        width = self._width(i + 1)
+        if width < r:
+            state = cheapest_first(state)
+        return (
+            state
+            if self.reseed is None
+            else with_the_others(self._select(problem, first_restarts(state, width), i + 1), state)
+        )
 
     def _serial(self, problem: Problem) -> Planner[Any]:
         if self.sync is not None:
@@ -384,13 +376,13 @@ class GRASP(Restarts):
         compact = problem.goal[0].numel() <= LARGEST_LATENT
         return GaussNewton(restarts=1) if compact else GradientDescent(restarts=1)
 
-    def _begin_sync(self, problem: Problem, serial: Problem, state: GRASPState) -> Any:
-        """The serial planner's state at the restarts' actions, leaves [B, R, ...]."""
-        b, r, planner = problem.batch, self.restarts, self._serial(problem)
-        keys = split(split(state.keys, 1), state.iteration)
+    def _begin_sync(self, problem: Problem, serial: Problem, state: GRASPState, i: int) -> Any:
+        """The serial planner's state at the restarts' actions, leaves [B, R, ...], before iteration i."""
+        (b, r), planner = state.cost.shape, self._serial(problem)
+        keys = split(split(state.keys, 1), i)
         keys = split(repeat_rows(keys, r), torch.arange(r, device=keys.device).repeat(b))
         inner = planner.init(serial, keys, state.actions.flatten(0, 1))
-        if isinstance(planner, GaussNewton) and bool((state.scored & (state.iteration == 0)).all()):
+        if isinstance(planner, GaussNewton) and i == 0 and bool(state.scored.all()):
             # planning begins with this sync, at plans that have been rolled out already
             u, states, cost = (x.flatten(0, 1) for x in (state.kept, state.kept_states, state.cost))
             best = Best(u, states, cost, torch.full_like(cost, -1, dtype=torch.int64))
@@ -420,25 +412,21 @@ class GRASP(Restarts):
             cost=torch.where(better, cost, state.cost),
         )
 
-    def _select(self, problem: Problem, state: GRASPState) -> GRASPState:
+    def _select(self, problem: Problem, state: GRASPState, i: int) -> GRASPState:
         """Return every restart to its cheapest plan or a still cheaper branch, virtual states to its rollout."""
         assert self.reseed is not None and self.sync_every is not None
         if self.branches and problem.horizon > 1:
-            turn = (state.iteration + self._ahead) // (self.sync_every + self.sync_steps)
-            for number in turn.unique().tolist():  # one, unless rows have begun at different times
-                rows = (turn == number).nonzero().squeeze(1)
-                t = int(problem.horizon * _spread(number))
-                tried = self._branch(select_problem(problem, rows), select_rows(state, rows), t)
-                state = tried if len(rows) == problem.batch else replace_rows(state, rows, tried)
+            turn = (i + self._ahead) // (self.sync_every + self.sync_steps)
+            state = self._branch(problem, state, i, int(problem.horizon * _spread(turn)))
         states = ramp_to_goal(problem, state.kept_states, self.reseed)
         zero = no_moments(self.optimizer, states)  # what the optimiser remembers was about other states
         forgotten = no_moments(self.optimizer, state.kept)
         return replace(state, actions=state.kept, states=states, state_moments=zero, action_moments=forgotten)
 
     @torch.no_grad()
-    def _branch(self, problem: Problem, state: GRASPState, t: int) -> GRASPState:
+    def _branch(self, problem: Problem, state: GRASPState, i: int, t: int) -> GRASPState:
         """Try other continuations of every restart's plan from block t on."""
-        keys = split(split(state.keys, 2), state.iteration)
+        keys = split(split(state.keys, 2), i)
         u, states, cost = branched(
             problem, keys, state.kept, state.kept_states, t, self.branches, self.init_scale, self.correlation
         )
@@ -485,7 +473,7 @@ class GRASP(Restarts):
             best=best,
         )
         # begun at once, though its time has not come: a state's leaves keep their shapes
-        return replace(state, sync=self._begin_sync(problem, repeat_problem(problem, u.shape[1]), state))
+        return replace(state, sync=self._begin_sync(problem, repeat_problem(problem, u.shape[1]), state, 0))
 
 
 def _spread(i: int) -> float:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from grasp_agent.objectives import GoalDistance
 from grasp_agent.planners import CEM, GRASP, PLANNERS, GaussNewton, GradientDescent, planner_for, rollout, solve
 from grasp_agent.planners.gradient import GradientState
-from grasp_agent.planners.grasp import GRASPState
+from grasp_agent.planners.grasp_state import GRASPState
 from grasp_agent.planners.rollouts import action_windows, environment_units, select_problem, true_cost
+from grasp_agent.planners.rows import replace_rows, select_rows
 from grasp_agent.planners.sequences import branched, shift_actions
 from grasp_agent.rng import make_keys
 from grasp_agent.types import Budget, Problem
@@ -388,7 +389,7 @@ def test_branches_keep_the_head_of_a_plan_and_only_ever_improve_it() -> None:
     task = linear_quadratic(LINEAR["coasting, history 3, block 2"](), horizon=8)
     planner = GRASP(restarts=3, branches=6, sync_every=1, sync_steps=1)
     state = planner.evaluate(task, planner.init(task, make_keys(0, 2)))
-    after = planner._branch(task, state, 5)
+    after = planner._branch(task, state, 0, 5)
     changed = (after.kept != state.kept).any(dim=3)
     assert not bool(changed[:, :, :5].any()) and bool(changed[:, :, 5:].any())
     assert bool((after.cost <= state.cost).all()) and bool((after.cost < state.cost).any())
@@ -396,6 +397,54 @@ def test_branches_keep_the_head_of_a_plan_and_only_ever_improve_it() -> None:
     torch.testing.assert_close(after.cost, cost)
     torch.testing.assert_close(after.kept_states, states)
     torch.testing.assert_close(after.best.cost, torch.minimum(state.best.cost, cost.amin(dim=1)))
+
+
+def test_the_cheapest_restarts_survive_the_first_sync() -> None:
+    task = linear_quadratic(LINEAR["coasting, history 3"](), horizon=6)
+    few = GRASP(restarts=6, survivors=2, sync=GradientDescent(restarts=1), sync_steps=2, branches=0, caution=0.0)
+    every = replace(few, survivors=None)
+    state = few.evaluate(task, few.init(task, make_keys(0, 2)))
+    both = {planner: planner.step(task, planner.step(task, state)) for planner in (few, every)}
+    order = both[every].cost.argsort(dim=1)
+    for name in ("actions", "states", "kept", "kept_states", "cost"):  # the same, in order
+        ordered = torch.stack([x[i] for x, i in zip(getattr(both[every], name), order, strict=True)])
+        torch.testing.assert_close(getattr(both[few], name)[:, :2], ordered[:, :2])
+    rows = torch.arange(2)
+    found = both[few].best
+    torch.testing.assert_close(both[few].kept[rows, found.candidate], found.actions)  # it knows who had found the best
+    later = both[few]
+    for _ in range(5):
+        later = few.step(task, later)
+    torch.testing.assert_close(later.actions[:, 2:], both[few].actions[:, 2:], rtol=0, atol=0)
+    assert bool((later.cost <= both[few].cost).all()) and bool((later.cost[:, :2] < both[few].cost[:, :2]).any())
+    assert later.sync.moments.count.tolist() == [[5, 5, 2, 2, 2, 2]] * 2
+    shifted = few.shift(task, later, 1)
+    wide = few.step(task, few.step(task, shifted))
+    assert wide.sync.moments.count.tolist() == [[2] * 6] * 2, "a warm start wakes all restarts"
+
+
+def test_a_dropped_restart_is_no_plan_to_choose() -> None:
+    """However little noise would harm it."""
+    task = linear_quadratic(LINEAR["integrator"](), horizon=4)
+    planner = GRASP(restarts=3, survivors=1, sync_steps=1, branches=0, caution=10.0)
+    state = planner.step(task, planner.evaluate(task, planner.init(task, make_keys(0, 2))))
+    plan = planner.plan(task, state)
+    torch.testing.assert_close(plan.cost, state.cost[:, 0])
+    torch.testing.assert_close(plan.states, state.kept_states[:, 0])
+
+
+def test_rows_that_began_at_different_times_are_planned_as_if_alone() -> None:
+    task = linear_quadratic(LINEAR["coasting, history 3"](), horizon=6)
+    planner = GRASP(restarts=5, survivors=2, sync_steps=2, branches=3)
+    state = planner.evaluate(task, planner.init(task, make_keys(0, 2)))
+    ahead = planner.step(task, planner.step(task, state))
+    mixed = replace_rows(state, torch.tensor([1]), select_rows(ahead, torch.tensor([1])))
+    mixed = planner.step(task, mixed)
+    for row, whole in ((0, planner.step(task, state)), (1, planner.step(task, ahead))):
+        for name in ("iteration", "actions", "states", "kept", "cost"):
+            torch.testing.assert_close(getattr(mixed, name)[row], getattr(whole, name)[row], rtol=1e-9, atol=1e-12)
+    plan, alone = planner.plan(task, mixed), planner.plan(task, planner.step(task, ahead))
+    torch.testing.assert_close(plan.actions[1], alone.actions[1])
 
 
 def test_branches_ask_the_model_from_where_the_plan_has_led() -> None:
