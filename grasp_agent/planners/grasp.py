@@ -23,7 +23,7 @@ that it has led to, as the model proposes or disturbed by noise; the cheapest br
 The virtual states are then those of the restart's plan, and the next lifted iterations disturb it again.
 
 Most plans end in a local minimum, and few iterations show which: planning may begin with many restarts, of which the
-first sync leaves the cheapest (`survivors`) to go on.
+cheapest (`survivors`) go on after the first serial iterations (`sift`).
 
 A model is never quite right, and of several plans that it believes in, some hang by a thread. In the end each restart's
 plan is rolled out with noise on the states as well, and the plan whose median cost is lowest is returned.
@@ -114,7 +114,8 @@ class GRASP(Restarts):
             rollout plus this fraction (0 to 1) of a ramp that closes its gap to the goal evenly over the steps;
             planning then begins with a sync. None goes on from wherever the sync came to and leaves the virtual
             states.
-        survivors: restarts that go on after the first sync, the cheapest; None lets all go on.
+        survivors: restarts that go on after the first `sift` serial iterations, the cheapest; None lets all go on.
+        sift: serial iterations of the first sync in which all restarts take part; needs `survivors`.
         branches: continuations tried for each restart after a sync; needs `reseed`.
         caution: standard deviation of the noise on every predicted state, in `state_scale`, under which the restarts'
             plans are compared in the end; 0 returns the plan of lowest cost without noise.
@@ -143,12 +144,13 @@ class GRASP(Restarts):
     sync_steps: int = 1
     reseed: float | None = 0.0
     survivors: int | None = None
+    sift: int = 1
     branches: int = 8
     caution: float = 0.003
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 1, "resample", "anneal", "sync_every", "sync_steps", "survivors")
+        at_least(self, 1, "resample", "anneal", "sync_every", "sync_steps", "survivors", "sift")
         at_least(self, 2, "window")
         at_least(self, 0, "goal_weight", "noise", "init_noise", "branches", "caution")
         positive(self, "action_rate", "state_rate")
@@ -164,6 +166,11 @@ class GRASP(Restarts):
             )
         if self.reseed is not None and not 0 <= self.reseed <= 1:
             raise ValueError(f"GRASP.reseed: expected a fraction from 0 to 1 or None, got {self.reseed}")
+        if self.survivors is not None and (self.sync_every is None or self.sift > self.sync_steps):
+            raise ValueError(
+                f"GRASP.sift: expected iterations of the first sync, {self.sync_steps} at most, got {self.sift}"
+                + (" and no sync" if self.sync_every is None else "")
+            )
         if self.reseed is None and self.branches:
             raise ValueError("GRASP.branches: expected 0 with reseed=None, got branches without a plan to branch from")
 
@@ -243,14 +250,9 @@ class GRASP(Restarts):
 
     def _width(self, i: int) -> int:
         """Restarts that take part in iteration i; they come first, the others wait for the next warm start."""
-        if self.survivors is None or self.sync_every is None or i < self._first_sync_ends:
+        if self.survivors is None or self.sync_every is None or i < self.sync_every - self._ahead + self.sift:
             return self.restarts
         return min(self.survivors, self.restarts)
-
-    @property
-    def _first_sync_ends(self) -> int:
-        """The iteration after the first sync."""
-        return (self.sync_every or 0) - self._ahead + self.sync_steps
 
     def evaluate(self, problem: Problem, state: GRASPState) -> GRASPState:
         if bool(state.scored.all()):
@@ -359,16 +361,11 @@ class GRASP(Restarts):
             best=state.best.update(found.actions, found.states, found.cost),
         )
         state = self._keep(state, found.actions, found.states, found.cost)  # planning may end within a sync
-        if j < self.sync_steps - 1:
-            return state
-        width = self._width(i + 1)
-        if width < r:
+        if self._width(i + 1) < r:
             state = cheapest_first(state)
-        return (
-            state
-            if self.reseed is None
-            else with_the_others(self._select(problem, first_restarts(state, width), i + 1), state)
-        )
+        if self.reseed is None or j < self.sync_steps - 1:
+            return state
+        return with_the_others(self._select(problem, first_restarts(state, self._width(i + 1)), i + 1), state)
 
     def _serial(self, problem: Problem) -> Planner[Any]:
         if self.sync is not None:

@@ -401,7 +401,9 @@ def test_branches_keep_the_head_of_a_plan_and_only_ever_improve_it() -> None:
 
 def test_the_cheapest_restarts_survive_the_first_sync() -> None:
     task = linear_quadratic(LINEAR["coasting, history 3"](), horizon=6)
-    few = GRASP(restarts=6, survivors=2, sync=GradientDescent(restarts=1), sync_steps=2, branches=0, caution=0.0)
+    few = GRASP(
+        restarts=6, survivors=2, sift=2, sync=GradientDescent(restarts=1), sync_steps=2, branches=0, caution=0.0
+    )
     every = replace(few, survivors=None)
     state = few.evaluate(task, few.init(task, make_keys(0, 2)))
     both = {planner: planner.step(task, planner.step(task, state)) for planner in (few, every)}
@@ -423,6 +425,22 @@ def test_the_cheapest_restarts_survive_the_first_sync() -> None:
     assert wide.sync.moments.count.tolist() == [[2] * 6] * 2, "a warm start wakes all restarts"
 
 
+def test_a_sync_goes_on_with_the_survivors_alone() -> None:
+    task = linear_quadratic(LINEAR["coasting, history 3"](), horizon=6)
+    planner = GRASP(restarts=6, survivors=2, sift=1, sync_steps=3, branches=0)
+    state = planner.step(task, planner.evaluate(task, planner.init(task, make_keys(0, 2))))
+    assert bool((state.cost.diff(dim=1) >= 0).all())
+    after = planner.step(task, state)
+    torch.testing.assert_close(after.cost[:, 2:], state.cost[:, 2:], rtol=0, atol=0)
+    alone = GaussNewton(restarts=1)  # what the sync is, from the survivors' own plans
+    for restart in range(2):
+        begun = alone.evaluate(task, alone.init(task, make_keys(0, 2), state.actions[:, restart]))
+        begun = replace(begun, damping=state.sync.damping[:, restart])
+        torch.testing.assert_close(after.actions[:, restart], alone.step(task, begun).actions[:, 0])
+    with pytest.raises(ValueError, match="sift: expected iterations of the first sync, 1 at most, got 2"):
+        GRASP(restarts=6, survivors=2, sift=2)
+
+
 def test_a_dropped_restart_is_no_plan_to_choose() -> None:
     """However little noise would harm it."""
     task = linear_quadratic(LINEAR["integrator"](), horizon=4)
@@ -435,7 +453,7 @@ def test_a_dropped_restart_is_no_plan_to_choose() -> None:
 
 def test_rows_that_began_at_different_times_are_planned_as_if_alone() -> None:
     task = linear_quadratic(LINEAR["coasting, history 3"](), horizon=6)
-    planner = GRASP(restarts=5, survivors=2, sync_steps=2, branches=3)
+    planner = GRASP(restarts=5, survivors=2, sync_steps=3, sift=2, branches=3)
     state = planner.evaluate(task, planner.init(task, make_keys(0, 2)))
     ahead = planner.step(task, planner.step(task, state))
     mixed = replace_rows(state, torch.tensor([1]), select_rows(ahead, torch.tensor([1])))
