@@ -23,7 +23,8 @@ Settings = dict[str, Any]
 
 SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
     "grasp": {
-        "restarts": (4, 8),
+        "restarts": (4, 8, 16, 24),
+        "survivors": (None, 4, 6),
         "branches": (4, 8, 16),
         "screen": (4, 8, 16),
         "sync_every": (1, 4),
@@ -33,7 +34,7 @@ SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
         "reseed": (0.0, 1.0),
     },
     "gauss_newton": {
-        "restarts": (2, 4, 8, 16),
+        "restarts": (4, 8, 16, 24),
         "damping": (0.01, 0.1, 1.0),
         "init_scale": (0.3, 0.5, 0.8),
         "screen": (4, 8, 16, 32),
@@ -107,14 +108,14 @@ def planners(
 
 
 def ablations(full: Contestant) -> dict[str, Contestant]:
-    """GRASP with one thing changed at a time; the first, "full", is what the others are compared to."""
+    """GRASP with one thing changed at a time, where that changes it; the others are compared to the first, "full"."""
     grasp = full.planner
     if not isinstance(grasp, GRASP):
         raise ValueError(f"ablation: expected GRASP, got {type(grasp).__name__}")
     gentle = GradientDescent(restarts=1, rate=0.02)
     changed: dict[str, Settings] = {
         "full": {},
-        "no sync": {"sync_every": None},
+        "no sync": {"sync_every": None, "survivors": None},
         "gradient sync, 4 steps": {"sync": gentle, "sync_steps": 4},
         "CEM sync, 2 rounds": {"sync": CEM(samples=16, elites=4), "sync_steps": 2},
         "next to no lifted phase": {"sync_every": 1, "action_rate": 1e-9},
@@ -126,16 +127,23 @@ def ablations(full: Contestant) -> dict[str, Contestant]:
         "sync every 16": {"sync_every": 16},
         "sync every 16, no noise": {"sync_every": 16, "noise": 0.0},
         "sync every 16, noise x 4": {"sync_every": 16, "noise": 4 * grasp.noise},
+        "all survive": {"survivors": None},
         "no branches": {"branches": 0},
+        "8 branches": {"branches": 8},
         "no caution": {"caution": 0.0},
         "1 restart": {"restarts": 1},
         "4 restarts": {"restarts": 4},
+        "8 restarts": {"restarts": 8},
         "paper's proportions": {"sync": gentle, **PAPER},
     }
-    return {name: Contestant(replace(grasp, **change), full.proposals) for name, change in changed.items()}
+    variants = {name: replace(grasp, **change) for name, change in changed.items()}
+    different = {name: variant for name, variant in variants.items() if name == "full" or variant != grasp}
+    return {name: Contestant(variant, full.proposals) for name, variant in different.items()}
 
 
-PAPER: Settings = {"sync_every": 100, "sync_steps": 10, "reseed": None, "branches": 0, "caution": 0.0}
+PAPER: Settings = {
+    "sync_every": 100, "sync_steps": 10, "reseed": None, "survivors": None, "branches": 0, "caution": 0.0
+}  # fmt: skip
 """What makes GRASP cycle as in its paper."""
 
 
