@@ -166,11 +166,10 @@ class GRASP(Restarts):
             )
         if self.reseed is not None and not 0 <= self.reseed <= 1:
             raise ValueError(f"GRASP.reseed: expected a fraction from 0 to 1 or None, got {self.reseed}")
-        if self.survivors is not None and (self.sync_every is None or self.sift > self.sync_steps):
-            raise ValueError(
-                f"GRASP.sift: expected iterations of the first sync, {self.sync_steps} at most, got {self.sift}"
-                + (" and no sync" if self.sync_every is None else "")
-            )
+        if self.survivors is not None and self.sync_every is None:
+            raise ValueError(f"GRASP.survivors: expected None without a sync (sync_every=None), got {self.survivors}")
+        if self.survivors is not None and self.sift > self.sync_steps:
+            raise ValueError(f"GRASP.sift: expected at most sync_steps, {self.sync_steps}, got {self.sift}")
         if self.reseed is None and self.branches:
             raise ValueError("GRASP.branches: expected 0 with reseed=None, got branches without a plan to branch from")
 

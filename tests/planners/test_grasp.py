@@ -437,8 +437,10 @@ def test_a_sync_goes_on_with_the_survivors_alone() -> None:
         begun = alone.evaluate(task, alone.init(task, make_keys(0, 2), state.actions[:, restart]))
         begun = replace(begun, damping=state.sync.damping[:, restart])
         torch.testing.assert_close(after.actions[:, restart], alone.step(task, begun).actions[:, 0])
-    with pytest.raises(ValueError, match="sift: expected iterations of the first sync, 1 at most, got 2"):
+    with pytest.raises(ValueError, match="sift: expected at most sync_steps, 1, got 2"):
         GRASP(restarts=6, survivors=2, sift=2)
+    with pytest.raises(ValueError, match="survivors: expected None without a sync"):
+        GRASP(restarts=6, survivors=2, sync_every=None)
 
 
 def test_a_dropped_restart_is_no_plan_to_choose() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,16 @@ def plot_open(
         ("under the model", lambda s: s.model_success),
         ("in the environment, at the end", lambda s: s.real_success),
     ]
-    figure, panels = _figure(len(measures))
-    for axes, (title, measure) in zip(panels, measures, strict=True):
-        _success_lines(axes, single, order, measure)
-        axes.set_title(f"success {title}", fontsize=10)
+    if stage == "ablation":
+        figure, panels = _figure(len(measures), rows=len(horizons))
+        for axes, (horizon, (title, measure)) in zip(panels, product(horizons, measures), strict=True):
+            _success_dots(axes, [s for s in single if s.horizon == horizon], measure)
+            axes.set_title(f"success {title}, H = {horizon}", fontsize=10)
+    else:
+        figure, panels = _figure(len(measures))
+        for axes, (title, measure) in zip(panels, measures, strict=True):
+            _success_lines(axes, single, order, measure)
+            axes.set_title(f"success {title}", fontsize=10)
     files = [_save(figure, out / f"{stage}_success.png")]
 
     for quantity in ("success", "cost"):
@@ -94,6 +101,21 @@ def _success_lines(
     axes.set_ylabel("goals [%], 95 % Wilson interval")
 
 
+def _success_dots(axes: Any, summaries: Sequence[OpenSummary], measure: Callable[[OpenSummary], Interval]) -> None:
+    """Success with its interval, a row per contestant; the first one's is a line through all."""
+    shares = [measure(summary) for summary in summaries]
+    rates = [100 * share.value for share in shares]
+    below = [100 * (share.value - share.low) for share in shares]
+    above = [100 * (share.high - share.value) for share in shares]
+    at = range(len(shares))
+    axes.axvline(rates[0], color="0.8", linewidth=1)
+    axes.errorbar(rates, at, xerr=[below, above], fmt="o", capsize=2, markersize=4)
+    axes.set_yticks(at, [summary.planner for summary in summaries], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(-3, 103)
+    axes.set_xlabel("goals [%], 95 % Wilson interval")
+
+
 def _style(index: int) -> dict[str, Any]:
     return {"color": f"C{index % 10}", "marker": "osD^vPX*<>"[index % 10], "markersize": 4}
 
@@ -114,7 +136,8 @@ def _save(figure: Any, path: Path) -> Path:
             if label not in labels:
                 handles.append(handle)
                 labels.append(label)
-    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+    if handles:
+        figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     figure.savefig(temporary, dpi=140)
     os.replace(temporary, path)
