@@ -76,7 +76,8 @@ def with_the_others(active: GRASPState, state: GRASPState) -> GRASPState:
 def cheapest_first(state: GRASPState) -> GRASPState:
     """The state with its restarts in the order of their costs."""
     order = state.cost.argsort(dim=1, stable=True)
-    ordered = _of_restarts(lambda x: take(x, order.to(x.device)) if x.shape[1] else x, state)
+    # leaves without numbers have no order, and those on the CPU are the same for all restarts of a row
+    ordered = _of_restarts(lambda x: take(x, order) if x.shape[1] and x.device == order.device else x, state)
     place = (order == state.best.candidate.unsqueeze(1)).int().argmax(dim=1)
     candidate = torch.where(state.best.candidate < 0, state.best.candidate, place)
     return replace(ordered, best=replace(state.best, candidate=candidate))

@@ -15,7 +15,12 @@ from grasp_agent.rng import make_keys
 from grasp_agent.types import Problem
 
 ON_CPU = {"iteration", "scored"}
-EVERY_PLANNER = [*(kind() for kind in PLANNERS.values()), GRASP(sync=GradientDescent(restarts=1)), GRASP.patches()]
+EVERY_PLANNER = [
+    *(kind() for kind in PLANNERS.values()),
+    GRASP(sync=GradientDescent(restarts=1)),
+    GRASP(restarts=6, survivors=2, sync_steps=2),
+    GRASP.patches(),
+]
 
 
 def without_numbers(tree: Any) -> Any:
