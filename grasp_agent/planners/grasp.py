@@ -360,11 +360,12 @@ class GRASP(Restarts):
             best=state.best.update(found.actions, found.states, found.cost),
         )
         state = self._keep(state, found.actions, found.states, found.cost)  # planning may end within a sync
-        if self._width(i + 1) < r:
+        width = self._width(i + 1)
+        if width < r:
             state = cheapest_first(state)
         if self.reseed is None or j < self.sync_steps - 1:
             return state
-        return with_the_others(self._select(problem, first_restarts(state, self._width(i + 1)), i + 1), state)
+        return with_the_others(self._select(problem, first_restarts(state, width), i + 1), state)
 
     def _serial(self, problem: Problem) -> Planner[Any]:
         if self.sync is not None:

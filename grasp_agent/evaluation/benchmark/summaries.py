@@ -138,15 +138,15 @@ def over_time(rows: Sequence[OpenRow]) -> tuple[NDArray[np.float64], NDArray[np.
     return np.median(points[:, :, 1], axis=0), points[:, :, 3].mean(axis=0), np.median(points[:, :, 2], axis=0)
 
 
-def _levels(mine: Sequence[OpenRow], first: Sequence[OpenRow]) -> tuple[float | None, float | None]:
+def _levels(mine: Sequence[OpenRow], first: Sequence[OpenRow]) -> tuple[float, float | None]:
     """Seconds until the share of goals was what it is in the end for `mine`: for these plans and the first's."""
-    level = over_time(mine)[1][-1]
-
-    def until(rows: Sequence[OpenRow]) -> float | None:
-        seconds, shares, _ = over_time(rows)
-        return next((float(s) for s, share in zip(seconds, shares, strict=True) if share >= level), None)
-
-    return until(mine), until(first) if first else None
+    seconds, shares, _ = over_time(mine)
+    reached = float(seconds[(shares >= shares[-1]).argmax()])
+    if not first:
+        return reached, None
+    first_seconds, first_shares, _ = over_time(first)
+    level = first_shares >= shares[-1]
+    return reached, float(first_seconds[level.argmax()]) if level.any() else None
 
 
 def _groups(rows: Sequence[Row], order: Sequence[str]) -> list[tuple[int | None, str, list[Row], list[Row]]]:
