@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.models import load_world_model
-from grasp_agent.objectives import GoalDistance
+from grasp_agent.objectives.goal_distance import GoalDistance
 
 AHEAD = 80
 

@@ -32,19 +32,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from grasp_agent.benchmark.episodes import Contestant, CountingModel, Episodes
+from grasp_agent.benchmark.report import write_report
+from grasp_agent.benchmark.stages import Benchmark
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.data.dataset import META_NAME
-from grasp_agent.evaluation.benchmark.episodes import Contestant, CountingModel, Episodes
-from grasp_agent.evaluation.benchmark.report import write_report
-from grasp_agent.evaluation.benchmark.stages import Benchmark
 from grasp_agent.models import load_world_model
-from grasp_agent.models.dino_wm import DinoWMConfig, DinoWorldModel
-from grasp_agent.models.dinov2 import save_backbone
+from grasp_agent.models.dino_wm.backbone import save_backbone
+from grasp_agent.models.dino_wm.model import DinoWMConfig, DinoWorldModel
 from grasp_agent.models.planar_push import latents_of_states, pose_errors
-from grasp_agent.objectives import GoalDistance
-from grasp_agent.planners import CEM, GRASP, ICEM, MPPI, GradientDescent, LatCo, RandomShooting
-from grasp_agent.planners.base import Planner
-from grasp_agent.planners.rollouts import frozen
+from grasp_agent.objectives.goal_distance import GoalDistance
+from grasp_agent.planning import CEM, GRASP, ICEM, MPPI, GradientDescent, LatCo, RandomShooting
+from grasp_agent.planning.rollout import frozen
+from grasp_agent.planning.solve import Planner
 from grasp_agent.training.dynamics import unrolled
 from grasp_agent.training.folder import write_json
 from grasp_agent.training.loop import Batch, Losses, Stage, run_stage

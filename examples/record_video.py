@@ -10,7 +10,7 @@ import gymnasium as gym
 
 from grasp_agent import GRASPAgent, MPCAgent, load_world_model
 from grasp_agent.evaluation import record_video
-from grasp_agent.planners import CEM
+from grasp_agent.planning import CEM
 
 ENV = "grasp_envs:grasp_envs/PushTReach-v0"
 

@@ -1,10 +1,10 @@
 """Any learned visual world model as a closed-loop Gymnasium agent, planned with GRASP."""
 
-from grasp_agent.agent import GRASPAgent, MPCAgent
+from grasp_agent.agent.agent import GRASPAgent, MPCAgent
+from grasp_agent.core.types import Budget, Objective, Plan, Problem, Status, WorldModel
 from grasp_agent.models import LatentWorldModel, WorldModelConfig, load_world_model
-from grasp_agent.objectives import GoalDistance, WeightedSum
-from grasp_agent.planners import CEM, GRASP, PLANNERS, GradientDescent, RandomShooting, solve
-from grasp_agent.types import Budget, Objective, Plan, Problem, Status, WorldModel
+from grasp_agent.objectives.goal_distance import GoalDistance, WeightedSum
+from grasp_agent.planning import CEM, GRASP, PLANNERS, GradientDescent, RandomShooting, solve
 
 __version__ = "0.1.0"
 

@@ -14,8 +14,8 @@ import torch
 from scipy.optimize import lsq_linear
 from torch import Tensor, nn
 
-from grasp_agent.objectives import GoalDistance
-from grasp_agent.types import Problem
+from grasp_agent.core.types import Problem
+from grasp_agent.objectives.goal_distance import GoalDistance
 
 
 class LinearModel(nn.Module):

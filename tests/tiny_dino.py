@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from grasp_agent.models import DinoWMConfig, DinoWorldModel
-from grasp_agent.models.dinov2 import fit_to_grid
+from grasp_agent.models.dino_wm.backbone import fit_to_grid
 
 FEATURES = 24
 PATCH = 8

@@ -35,10 +35,10 @@ def plan(
         out: output folder.
         threads: CPU threads. Default: PyTorch's choice.
     """
-    from grasp_agent.evaluation.explain import explain, plan_table
-    from grasp_agent.evaluation.plan_pictures import save_explanation
+    from grasp_agent.explain.explain import explain, plan_table
+    from grasp_agent.explain.pictures import save_explanation
     from grasp_agent.models import load_world_model
-    from grasp_agent.planners import planner_for
+    from grasp_agent.planning import planner_for
 
     set_threads(threads)
     world_model = load_world_model(model)
@@ -113,11 +113,11 @@ def bench(
         workers: processes, each with one thread.
         quick: a look at everything in two minutes: few goals, short time limits, closed loop at the first horizon.
     """
-    from grasp_agent.evaluation.benchmark.contestants import ablations, load_settings, planners
-    from grasp_agent.evaluation.benchmark.report import write_report
-    from grasp_agent.evaluation.benchmark.stages import STAGES, Benchmark
+    from grasp_agent.benchmark.contestants import ablations, load_settings, planners
+    from grasp_agent.benchmark.report import write_report
+    from grasp_agent.benchmark.stages import STAGES, Benchmark
     from grasp_agent.models import load_world_model
-    from grasp_agent.planners import PLANNERS
+    from grasp_agent.planning import PLANNERS
 
     stages = stage or ("open", "closed", "ablation")
     for name in stages:
@@ -126,7 +126,7 @@ def bench(
     if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"--seconds: expected a positive number, got {seconds}")
     if "speed" in stages:
-        from grasp_agent.evaluation.benchmark.speed import decision_table, environment_table
+        from grasp_agent.benchmark.speed import decision_table, environment_table
 
         console.print(environment_table(seconds or (0.5 if quick else 3.0)))
         console.print(decision_table(model, seconds or (0.5 if quick else 3.0)))

@@ -141,14 +141,14 @@ def _entrants(
     """Turn policy names into entrants of an evaluation."""
     import torch
 
-    from grasp_agent.agent import MPCAgent
-    from grasp_agent.environments import make_env
+    from grasp_agent.agent.agent import MPCAgent
+    from grasp_agent.core.types import Budget
     from grasp_agent.evaluation import REFERENCES
     from grasp_agent.models import load_world_model
     from grasp_agent.models.io import PRETRAINED
-    from grasp_agent.objectives import GoalDistance
-    from grasp_agent.planners import PLANNERS, planner_for
-    from grasp_agent.types import Budget
+    from grasp_agent.objectives.goal_distance import GoalDistance
+    from grasp_agent.planning import PLANNERS, planner_for
+    from grasp_agent.rollouts.environments import make_env
 
     entrants: dict[str, Any] = {}
     for policy in policies:

@@ -12,20 +12,19 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import gymnasium
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from grasp_agent.agent import AgentState, GRASPAgent
+from grasp_agent.agent.agent import AgentState, GRASPAgent
 from grasp_agent.data.dataset import FORMAT, META_NAME, read_meta
-from grasp_agent.environments import make_env
-from grasp_agent.planners import GRASP
-from grasp_agent.workers import in_processes
+from grasp_agent.planning import GRASP
+from grasp_agent.rollouts.environments import make_env
+from grasp_agent.rollouts.workers import in_processes
 
 Row = tuple[Any, Any, Any]
 """A frame, the action taken there (zero at an episode's end) and the simulator state, or None if there is none."""
@@ -282,7 +281,7 @@ def _planned_episodes(env_id: str, settings: CollectSettings, shard: int, first:
             batch = {"pixels": np.stack([_frame(obs) for obs in observations]), "goal": np.stack(goals)}
             planned, memory = agent.predict(batch, memory)
             executed = np.clip(planned + noise[:, t], space.low, space.high).astype(np.float32)
-            memory = _as_executed(memory, executed)
+            memory = memory.with_last_action(executed)
             for i in np.flatnonzero(running):
                 episodes[i].append((_frame(observations[i]), executed[i], _state(envs[i].unwrapped)))
                 observations[i], _, terminated, truncated, _ = envs[i].step(executed[i])
@@ -312,12 +311,6 @@ def _planner(settings: CollectSettings, space: gymnasium.Space[Any]) -> GRASPAge
             f"resolution: expected {side} px, which the world model {settings.model!r} sees, got {settings.resolution}"
         )
     return agent
-
-
-def _as_executed(memory: AgentState, executed: NDArray[np.float32]) -> AgentState:
-    """What the agent remembers, with the actions [B, ...] that were really executed last."""
-    last = torch.as_tensor(executed).to(memory.actions).reshape(len(executed), 1, -1)
-    return replace(memory, actions=torch.cat([memory.actions[:, :-1], last], dim=1))
 
 
 def _smooth_noise(generator: np.random.Generator, space: gymnasium.spaces.Box, settings: CollectSettings) -> Any:

@@ -1,16 +1,16 @@
 """Comparing agents and policies on the same episodes: runner, statistics, reports, videos."""
 
-from grasp_agent.evaluation.entrants import KNOWN_ALGORITHMS, REFERENCES, load_policy
-from grasp_agent.evaluation.report import plot_success, results_table
+from grasp_agent.evaluation.policies import KNOWN_ALGORITHMS, REFERENCES, load_policy
 from grasp_agent.evaluation.results import EntrantSummary, EpisodeResult, Results
 from grasp_agent.evaluation.runner import evaluate
-from grasp_agent.evaluation.stats import (
+from grasp_agent.evaluation.statistics import (
     Interval,
     bootstrap_mean,
     mcnemar_exact,
     paired_difference,
     wilson_interval,
 )
+from grasp_agent.evaluation.tables import plot_success, results_table
 from grasp_agent.evaluation.video import record_video
 
 __all__ = [

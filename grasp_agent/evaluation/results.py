@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from grasp_agent.evaluation.stats import (
+from grasp_agent.evaluation.statistics import (
     Interval,
     bootstrap_mean,
     mcnemar_exact,

@@ -13,9 +13,9 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from grasp_agent.evaluation.entrants import Entrant, make_entrants
+from grasp_agent.evaluation.policies import Entrant, make_entrants
 from grasp_agent.evaluation.results import EpisodeResult, Results, ResultsFolder
-from grasp_agent.workers import in_processes, progress_bar
+from grasp_agent.rollouts.workers import in_processes, progress_bar
 
 _STATES = ("state", "goal_state")
 

@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_agent.evaluation.entrants import Entrant, make_entrants
+from grasp_agent.evaluation.policies import Entrant, make_entrants
 from grasp_agent.evaluation.results import EpisodeResult
 from grasp_agent.evaluation.runner import SameEpisode, run_episode
 

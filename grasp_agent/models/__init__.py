@@ -1,10 +1,10 @@
 """World models: encoders, latent dynamics, decoder, saving and loading."""
 
-from grasp_agent.models.dino_wm import DinoWMConfig, DinoWorldModel
-from grasp_agent.models.dino_wm_checkpoint import load_dino_wm_checkpoint
-from grasp_agent.models.dinov2 import load_backbone
+from grasp_agent.models.dino_wm.backbone import load_backbone
+from grasp_agent.models.dino_wm.checkpoint import load_dino_wm_checkpoint
+from grasp_agent.models.dino_wm.model import DinoWMConfig, DinoWorldModel
 from grasp_agent.models.io import from_pretrained, load_world_model, pretrained_names, save_pretrained
-from grasp_agent.models.world_model import LatentWorldModel, WorldModelConfig
+from grasp_agent.models.latent.model import LatentWorldModel, WorldModelConfig
 
 __all__ = [
     "DinoWMConfig",

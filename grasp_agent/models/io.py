@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from grasp_agent.models.dino_wm import DinoWMConfig, DinoWorldModel
-from grasp_agent.models.dinov2 import load_backbone, save_backbone
-from grasp_agent.models.world_model import LatentWorldModel, WorldModelConfig
+from grasp_agent.models.dino_wm.backbone import load_backbone, save_backbone
+from grasp_agent.models.dino_wm.model import DinoWMConfig, DinoWorldModel
+from grasp_agent.models.latent.model import LatentWorldModel, WorldModelConfig
 
 SavedModel = LatentWorldModel | DinoWorldModel
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from grasp_agent.core.types import WorldModel
 from grasp_agent.data.dataset import EpisodeDataset
-from grasp_agent.models.world_model import LatentWorldModel
+from grasp_agent.models.latent.model import LatentWorldModel
 from grasp_agent.training.loop import Batch, Losses
 from grasp_agent.training.planar_push import random_symmetry
-from grasp_agent.types import WorldModel
 
 
 class FrameWindows:

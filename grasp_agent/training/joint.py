@@ -41,8 +41,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grasp_agent.data.dataset import EpisodeDataset
-from grasp_agent.models.encoders import ConvEncoder
-from grasp_agent.models.world_model import LatentWorldModel
+from grasp_agent.models.latent.encoders import ConvEncoder
+from grasp_agent.models.latent.model import LatentWorldModel
 from grasp_agent.training.dynamics import FrameWindows, unrolled
 from grasp_agent.training.loop import Batch, Losses
 from grasp_agent.training.representation import reconstruction_loss

@@ -6,7 +6,7 @@
 over patch features and the embedding of proprioception alike; sg() = stop-gradient. The features cannot collapse,
 they are fixed; they are computed anew for every batch, since those of a data set would not fit on most disks.
 
-Source: Zhou et al., "DINO-WM", arXiv 2411.04983 (see `grasp_agent/models/dino_wm.py`).
+Source: Zhou et al., "DINO-WM", arXiv 2411.04983 (see `grasp_agent/models/dino_wm/model.py`).
 
 OUT/model/            config.json, model.safetensors, backbone/: for `load_world_model`
 OUT/metrics.json      errors on held-out episodes
@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grasp_agent.data.dataset import EpisodeDataset
-from grasp_agent.models.dino_wm import PIXEL_KEY, PROPRIO_KEYS, DinoWMConfig, DinoWorldModel
-from grasp_agent.models.dinov2 import load_backbone
+from grasp_agent.models.dino_wm.backbone import load_backbone
+from grasp_agent.models.dino_wm.model import PIXEL_KEY, PROPRIO_KEYS, DinoWMConfig, DinoWorldModel
 from grasp_agent.models.io import save_pretrained
 from grasp_agent.training.dynamics import FrameWindows, unrolled
 from grasp_agent.training.folder import claim, write_json

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from grasp_agent.models.dynamics import mlp
+from grasp_agent.models.latent.dynamics import mlp
 from grasp_agent.models.planar_push import latents_of_states
 
 FITTED = 20_000

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from grasp_agent.data.dataset import EpisodeDataset
-from grasp_agent.models.world_model import LatentWorldModel
+from grasp_agent.models.latent.model import LatentWorldModel
 from grasp_agent.training.dynamics import LatentWindows
 from grasp_agent.training.loop import Batch, Losses
 from grasp_agent.training.planar_push import random_symmetry

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.io import load_world_model, save_pretrained
+from grasp_agent.models.latent.model import PUSH_STATE_SIZE, LatentWorldModel, WorldModelConfig
 from grasp_agent.models.planar_push import PUSHER_WEIGHT, RADIUS, latents_of_states
-from grasp_agent.models.world_model import PUSH_STATE_SIZE, LatentWorldModel, WorldModelConfig
 from grasp_agent.training.dynamics import DynamicsTask
 from grasp_agent.training.folder import claim, write_json
 from grasp_agent.training.joint import JointTask, whiten

@@ -14,8 +14,8 @@ from rich.table import Table
 from torch import Tensor
 
 from grasp_agent.data.dataset import EpisodeDataset
+from grasp_agent.models.latent.model import LatentWorldModel
 from grasp_agent.models.planar_push import latents_of_states, pose_errors
-from grasp_agent.models.world_model import LatentWorldModel
 from grasp_agent.training.dynamics import DynamicsTask, unrolled
 
 HORIZONS = (1, 5, 10, 25, 50)

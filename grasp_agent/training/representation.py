@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grasp_agent.data.dataset import EpisodeDataset
-from grasp_agent.models.world_model import LatentWorldModel
+from grasp_agent.models.latent.model import LatentWorldModel
 from grasp_agent.training.loop import Batch, Losses
 
 

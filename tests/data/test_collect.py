@@ -12,7 +12,7 @@ import torch
 
 from grasp_agent.data import CollectSettings, EpisodeDataset, collect
 from grasp_agent.models import LatentWorldModel, WorldModelConfig, save_pretrained
-from grasp_agent.planners import GRASP
+from grasp_agent.planning import GRASP
 
 collecting = importlib.import_module("grasp_agent.data.collect")
 

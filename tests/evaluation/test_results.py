@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from grasp_agent.evaluation.report import plot_success, results_table
 from grasp_agent.evaluation.results import COLUMNS, EpisodeResult, Results, ResultsFolder
-from grasp_agent.evaluation.stats import mcnemar_exact, wilson_interval
+from grasp_agent.evaluation.statistics import mcnemar_exact, wilson_interval
+from grasp_agent.evaluation.tables import plot_success, results_table
 
 SETTINGS: dict[str, Any] = {
     "environment": "Some-v0",

@@ -18,12 +18,12 @@ from gymnasium import spaces
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-from grasp_agent.agent import GRASPAgent, MPCAgent
+from grasp_agent.agent.agent import GRASPAgent, MPCAgent
+from grasp_agent.core.types import Budget
 from grasp_agent.evaluation import evaluate
 from grasp_agent.evaluation.results import Results
 from grasp_agent.models import LatentWorldModel, WorldModelConfig
-from grasp_agent.planners import GRASP, GradientDescent
-from grasp_agent.types import Budget
+from grasp_agent.planning import GRASP, GradientDescent
 
 register()
 SQUARE = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -283,7 +283,7 @@ def test_push_t_with_everyone(tmp_path: Path) -> None:
     )
     agent = GRASPAgent(model, SQUARE, GRASP(), horizon=3, budget=Budget(iterations=2))
     kwargs = {"goal_horizon": 5}
-    from grasp_agent.environments import make_env
+    from grasp_agent.rollouts.environments import make_env
 
     env = make_env("grasp_envs/PushTReach-v0", **kwargs)
     sac = sb3.SAC("MultiInputPolicy", env, buffer_size=10, policy_kwargs={"net_arch": [4]}, seed=0)

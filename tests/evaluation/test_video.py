@@ -13,10 +13,10 @@ from dot_world import ENV_ID, LIMIT, DotModel, register
 from gymnasium import spaces
 from PIL import Image
 
-from grasp_agent.agent import MPCAgent
+from grasp_agent.agent.agent import MPCAgent
+from grasp_agent.core.types import Budget
 from grasp_agent.evaluation import evaluate, record_video
-from grasp_agent.planners import GradientDescent
-from grasp_agent.types import Budget
+from grasp_agent.planning import GradientDescent
 
 register()
 FPS = 10

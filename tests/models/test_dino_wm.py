@@ -15,7 +15,9 @@ from tiny_dino import FEATURES, PATCH, tiny_backbone, tiny_dino
 from torch import Tensor
 from torch.nn import functional
 
-from grasp_agent.agent import MPCAgent
+from grasp_agent.agent.agent import MPCAgent
+from grasp_agent.core.rng import make_keys
+from grasp_agent.core.types import Budget, Problem, WorldModel
 from grasp_agent.models import (
     DinoWMConfig,
     DinoWorldModel,
@@ -25,12 +27,10 @@ from grasp_agent.models import (
     load_world_model,
     save_pretrained,
 )
-from grasp_agent.models.dinov2 import fit_to_grid
-from grasp_agent.objectives import GoalDistance
-from grasp_agent.planners import CEM, GRASP, GradientDescent, rollout, select_problem, solve
-from grasp_agent.planners.rollouts import zero_plan
-from grasp_agent.rng import make_keys
-from grasp_agent.types import Budget, Problem, WorldModel
+from grasp_agent.models.dino_wm.backbone import fit_to_grid
+from grasp_agent.objectives.goal_distance import GoalDistance
+from grasp_agent.planning import CEM, GRASP, GradientDescent, rollout, select_problem, solve
+from grasp_agent.planning.rollout import zero_plan
 
 
 def images(count: int, size: int = 32, seed: int = 0) -> Tensor:

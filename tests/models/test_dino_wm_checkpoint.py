@@ -20,7 +20,7 @@ from tiny_dino import FEATURES, tiny_backbone
 from torch import Tensor
 
 from grasp_agent.models import load_dino_wm_checkpoint, load_world_model, save_pretrained
-from grasp_agent.models.inert_pickle import read_inert, state_dict
+from grasp_agent.models.dino_wm.inert_pickle import read_inert, state_dict
 
 # Modules with the published names of parameters; the mask is an attribute that is no buffer, as there.
 FOREIGN = """

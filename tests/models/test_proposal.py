@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from grasp_agent.core.types import proposes
 from grasp_agent.models import LatentWorldModel, WorldModelConfig
-from grasp_agent.models.proposal import PlanarPushContext, PlanProposal, WindowContext
-from grasp_agent.types import proposes
+from grasp_agent.models.proposals.flow import PlanarPushContext, PlanProposal, WindowContext
 
 
 def model(layout: str = "planar_push", **changes: object) -> LatentWorldModel:

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from grasp_agent.core.types import WorldModel
 from grasp_agent.models import (
     LatentWorldModel,
     WorldModelConfig,
@@ -15,7 +16,6 @@ from grasp_agent.models import (
     load_world_model,
     save_pretrained,
 )
-from grasp_agent.types import WorldModel
 
 
 def small(layout: str = "planar_push", **changes: object) -> LatentWorldModel:

@@ -14,15 +14,15 @@ import pytest
 import torch
 from tiny_dino import FEATURES, tiny_backbone, tiny_dino
 
-from grasp_agent.agent import MPCAgent
+from grasp_agent.agent.agent import MPCAgent
 from grasp_agent.cli import main
+from grasp_agent.core.types import Budget
 from grasp_agent.data import CollectSettings, EpisodeDataset, collect
 from grasp_agent.models import DinoWMConfig, DinoWorldModel, load_world_model
-from grasp_agent.planners import GRASP
+from grasp_agent.planning import GRASP
 from grasp_agent.training import DinoWMRecipe, dino_wm_recipe, train_dino_wm
 from grasp_agent.training.loop import Stage, read_log, run_stage
 from grasp_agent.training.patches import PatchTask, patch_errors
-from grasp_agent.types import Budget
 
 
 @pytest.fixture(scope="session")

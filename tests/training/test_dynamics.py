@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from grasp_agent.agent import MPCAgent
+from grasp_agent.agent.agent import MPCAgent
+from grasp_agent.core.types import Budget
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.models import LatentWorldModel
 from grasp_agent.models.planar_push import latents_of_states
-from grasp_agent.planners import PLANNERS
+from grasp_agent.planning import PLANNERS
 from grasp_agent.training.dynamics import DynamicsTask, unrolled
 from grasp_agent.training.recipe import Recipe
 from grasp_agent.training.report import latent_errors, prediction_errors
-from grasp_agent.types import Budget
 
 
 def stub(history: int, block: int, predict: Any = None) -> Any:

@@ -18,17 +18,17 @@ import pytest
 import torch
 from PIL import Image
 
-from grasp_agent.agent import MPCAgent
+from grasp_agent.agent.agent import MPCAgent
+from grasp_agent.core.types import Budget
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.models import LatentWorldModel, load_world_model
 from grasp_agent.models.planar_push import latents_of_states
-from grasp_agent.planners import PLANNERS
+from grasp_agent.planning import PLANNERS
 from grasp_agent.training import RECIPES, train
 from grasp_agent.training.dynamics import DynamicsTask
 from grasp_agent.training.loop import read_log, run_stage
 from grasp_agent.training.recipe import Recipe
 from grasp_agent.training.report import prediction_errors
-from grasp_agent.types import Budget
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -1,0 +1,209 @@
+"""What a time limit is worth: seconds per iteration of every planner, turned into numbers of iterations.
+
+    n(budget) = the most iterations with  fixed + t_1 + ... + t_n <= budget,  at least 1
+
+For one problem on one thread, fixed is what planning costs before the first and after the last iteration (encoding,
+the starting plans, their scores, the final score) and t_i the time of the i-th iteration: planners that alternate
+between kinds of iteration have no single figure. Processor time is measured: on one thread it is what the wall clock
+shows on a quiet machine, whatever else runs meanwhile. The planners take turns in rounds, and every figure is the
+median over the rounds, so that what a busy neighbour does to caches and clock hits all alike and none for good.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from grasp_agent.agent.agent import MPCAgent
+from grasp_agent.benchmark.episodes import Contestant, CountingModel, Episodes
+from grasp_agent.core.types import Budget, WorldModel
+from grasp_agent.objectives.goal_distance import GoalDistance
+from grasp_agent.planning.rollout import frozen
+
+ROUNDS = 3
+LONGEST = 0.5
+"""Seconds of iterations measured per round; beyond them the mean iteration counts."""
+WARM_DECISIONS = 3
+SEED = 0
+"""Of the episode whose problem is planned for; which one makes no difference to the time."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a planner takes for one problem.
+
+    Attributes:
+        fixed: seconds spent whatever the number of iterations.
+        steps: seconds of the first, second, ... iteration.
+    """
+
+    fixed: float
+    steps: tuple[float, ...]
+    _sums: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.steps or min(self.steps) <= 0 or self.fixed < 0:
+            raise ValueError(
+                f"Timing: expected positive seconds of one iteration or more, got {self.fixed}, {self.steps}"
+            )
+        object.__setattr__(self, "_sums", np.concatenate([[0.0], np.cumsum(self.steps)]))
+
+    @property
+    def per_iteration(self) -> float:
+        """Mean seconds of an iteration."""
+        return float(self._sums[-1] / len(self.steps))
+
+    def seconds(self, iterations: int) -> float:
+        """What planning with so many iterations takes."""
+        measured = min(iterations, len(self.steps))
+        return float(self.fixed + self._sums[measured] + (iterations - measured) * self.per_iteration)
+
+    def iterations(self, budget: float) -> int:
+        """How many iterations fit into `budget` seconds, at least 1."""
+        left = budget - self.fixed
+        fitting = int(np.searchsorted(self._sums, left, side="right")) - 1
+        if fitting == len(self.steps):
+            fitting += int((left - self._sums[-1]) / self.per_iteration)
+        return max(1, fitting)
+
+    def to_json(self) -> dict[str, Any]:
+        """The inverse of `from_json`."""
+        return {"fixed": self.fixed, "per_iteration": self.per_iteration, "steps": list(self.steps)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Timing:
+        return cls(float(content["fixed"]), tuple(float(seconds) for seconds in content["steps"]))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute as the benchmark's processes do meanwhile."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    compute_alone()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
+
+
+def compute_alone() -> None:
+    """Compute with one thread, and with oneDNN's products of matrices: on AMD twice as fast as the usual ones for large
+    batches, and as exact; on an Intel CPU with AMX they round their factors to bfloat16."""
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("medium")
+
+
+class _Bench:
+    """A contestant with one problem, ready to be timed.
+
+    Args:
+        contestant: who plans.
+        world_model: what predicts.
+        horizon: H.
+        warm: whether planning begins from a previous plan, as an agent's does.
+        limit: seconds of iterations that are worth measuring.
+    """
+
+    def __init__(self, contestant: Contestant, world_model: WorldModel, horizon: int, warm: bool, limit: float) -> None:
+        self.planner, self.warm, self.limit = contestant.planner, warm, min(limit, LONGEST)
+        self.model = CountingModel(world_model, contestant.proposals)
+        self.episodes = Episodes(self.model, horizon, [SEED])
+        self.count: int | None = None
+        """Iterations of a round, the same in every round."""
+
+    def warm_up(self) -> None:
+        """A round that does not count: what is done for the first time takes longer, and would fill a short limit."""
+        self.round()
+        self.count = None
+
+    def round(self) -> tuple[float, list[float]]:
+        """Measure the fixed seconds, and the seconds of each iteration."""
+        planner = self.planner
+        began = time.process_time()
+        problem = self.episodes.problem(GoalDistance())
+        with torch.enable_grad(), frozen(self.model):
+            with torch.no_grad():
+                state = planner.init(problem, torch.tensor([SEED]))
+            state = planner.evaluate(problem, state)
+            if self.warm:
+                with torch.no_grad():
+                    state = planner.shift(problem, state, 1)
+                state = planner.evaluate(problem, state)
+            started = time.process_time()
+            steps: list[float] = []
+            while (sum(steps) < self.limit) if self.count is None else (len(steps) < self.count):
+                before = time.process_time()
+                state = planner.step(problem, state)
+                steps.append(time.process_time() - before)
+            self.count = len(steps)
+            stopped = time.process_time()
+            planner.plan(problem, planner.evaluate(problem, state))
+        if self.warm:
+            return max(0.0, self._decision(problem.horizon) - steps[0]), steps
+        return started - began + time.process_time() - stopped, steps
+
+    def _decision(self, horizon: int) -> float:
+        """Time an agent's decision of one iteration with a previous plan to begin from."""
+        env = self.episodes.envs[0]
+        agent = MPCAgent(self.model, env.action_space, self.planner, horizon=horizon, budget=Budget(iterations=1))
+        observation, _ = env.reset(seed=SEED)
+        seconds, state = [], None
+        for _ in range(1 + WARM_DECISIONS):
+            before = time.process_time()
+            action, state = agent.predict(observation, state)
+            seconds.append(time.process_time() - before)
+            observation = env.step(action)[0]
+        return float(np.median(seconds[1:]))
+
+    def close(self) -> None:
+        self.episodes.__exit__()
+
+
+def calibrate(
+    contestants: Mapping[str, Contestant],
+    world_model: WorldModel,
+    horizons: Sequence[int],
+    warm: bool,
+    limit: float,
+    on_round: Callable[[], None] = lambda: None,
+) -> dict[tuple[str, int], Timing]:
+    """Time every contestant at every horizon.
+
+    Args:
+        contestants: who plans, by name.
+        world_model: what predicts.
+        horizons: H, environment steps to plan for.
+        warm: time decisions of an agent that has a previous plan, instead of single plans.
+        limit: the time limit in seconds that is to be turned into iterations.
+        on_round: called after each contestant's turn, 1 + ROUNDS times for each name and horizon.
+
+    Returns:
+        Timings by name and horizon.
+    """
+    measured: dict[tuple[str, int], list[tuple[float, list[float]]]] = {}
+    for horizon in horizons:  # one at a time: everybody's environments and models at once would fill the caches
+        benches = {name: _Bench(c, world_model, horizon, warm, limit) for name, c in contestants.items()}
+        with one_thread():
+            for turn in range(1 + ROUNDS):
+                for name, bench in benches.items():
+                    if turn == 0:
+                        bench.warm_up()
+                    else:
+                        measured.setdefault((name, horizon), []).append(bench.round())
+                    on_round()
+        for bench in benches.values():
+            bench.close()
+    return {
+        key: Timing(
+            float(np.median([fixed for fixed, _ in rounds])),
+            tuple(float(step) for step in np.median([steps for _, steps in rounds], axis=0)),
+        )
+        for key, rounds in measured.items()
+    }

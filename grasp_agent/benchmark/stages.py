@@ -1,0 +1,305 @@
+"""The planning benchmark: table 1 of the GRASP paper, on goal-reaching Push-T with a learned world model.
+
+    open      one plan per goal within a time limit, carried out with closed eyes; goals H = 40 ... 80 steps away
+    closed    the agent that replans at every step, within a time limit per decision
+    ablation  GRASP with one thing changed at a time, as in `open`
+    tune      random search over every planner's hyperparameters, the same number of trials, on other goals
+
+Psenka et al., arXiv 2602.00475: success is counted under the learned model, time is the median over successes. Beside
+it stands what the plans achieve in the environment.
+
+A stage is cut into batches of goals. A batch is computed with one thread, so its rows depend neither on the number of
+workers nor on when they run; it is written to OUT/STAGE.csv as soon as it is finished, and a killed run goes on from
+there. Time limits become numbers of iterations (`calibration`), measured once per folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from grasp_agent.agent.agent import DEFAULT_LOOK_AHEAD
+from grasp_agent.benchmark.calibration import LONGEST, ROUNDS, Timing, calibrate, compute_alone, one_thread
+from grasp_agent.benchmark.contestants import SPACES, describe, draw_trials, planners
+from grasp_agent.benchmark.episodes import ENV_ID, Contestant, closed_rows, open_rows, reached_test
+from grasp_agent.benchmark.rows import ClosedRow, OpenRow, Table
+from grasp_agent.core.types import Objective
+from grasp_agent.evaluation.policies import model_digest
+from grasp_agent.evaluation.results import write_text
+from grasp_agent.models import load_world_model
+from grasp_agent.models.io import SavedModel
+from grasp_agent.objectives.goal_distance import GoalDistance, default_objective
+from grasp_agent.rollouts.workers import in_processes, progress_bar
+
+STAGES = ("open", "closed", "ablation", "tune")
+CALIBRATION_NAME, TUNING_NAME = "calibration.json", "tuning.json"
+
+Job = Callable[..., list[Any]]
+"""Computes the rows of a batch, given `world_model`."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Where the stages run and what they have in common.
+
+    Attributes:
+        model: world model, as `load_world_model` takes it.
+        out: results folder; may hold an earlier run, which goes on.
+        workers: processes, each with one thread.
+        batch: goals that are planned for side by side.
+        threshold: latent distance that counts as success under the model, see `reached_test`; None asks for a model
+            whose latents are poses.
+        progress: show progress bars on the standard error stream.
+
+    Raises:
+        ValueError: a number out of range, or a model whose success cannot be told; as `load_world_model`.
+    """
+
+    model: str
+    out: Path
+    workers: int = 1
+    batch: int = 20
+    threshold: float | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        reached_test(self.world_model, self.threshold)
+        self.out.mkdir(parents=True, exist_ok=True)
+
+    @cached_property
+    def world_model(self) -> SavedModel:
+        return load_world_model(self.model)
+
+    @cached_property
+    def digest(self) -> str:
+        return model_digest(self.world_model)
+
+    # ----- the stages ---------------------------------------------------------------------------------------
+
+    def open_loop(
+        self,
+        contestants: Mapping[str, Contestant],
+        horizons: Sequence[int],
+        seeds: Sequence[int],
+        seconds: float,
+        objective: Objective | None = None,
+        stage: str = "open",
+    ) -> list[OpenRow]:
+        """Let everyone make one plan for every goal and carry it out.
+
+        Args:
+            contestants: who plans, by name; the first is the one that the others are compared to.
+            horizons: H, environment steps to the goals.
+            seeds: the goals.
+            seconds: time limit of a plan.
+            objective: what plans are judged by; None means the paper's, the distance to the goal at the end alone.
+            stage: whose table the rows belong to.
+
+        Returns:
+            All rows of the stage.
+
+        Raises:
+            ValueError: the folder holds the stage with other settings.
+            RuntimeError: a worker process was killed.
+        """
+        objective = GoalDistance(running=0.0) if objective is None else objective
+        common = {"seconds": seconds, "objective": repr(objective)}
+        table = Table(self.out, stage, OpenRow, self._settings(contestants, common))
+        timings = self._calibrated(contestants, horizons, warm=False, limit=seconds, label=stage)
+        jobs: list[tuple[Job, tuple[int, ...]]] = []
+        for horizon in horizons:
+            for name, contestant in contestants.items():
+                timing = timings[name, horizon]
+                iterations = timing.iterations(seconds)
+                job = partial(
+                    open_rows,
+                    name=name,
+                    contestant=contestant,
+                    horizon=horizon,
+                    objective=objective,
+                    threshold=self.threshold,
+                    iterations=iterations,
+                    seconds=[timing.seconds(n) for n in range(iterations + 1)],
+                )
+                jobs += self._batches(job, table.missing(seeds, iterations, planner=name, horizon=horizon))
+        self._run(stage, jobs, table, len(seeds) * len(horizons) * len(contestants))
+        return table.finish()
+
+    def closed_loop(
+        self,
+        contestants: Mapping[str, Contestant],
+        horizons: Sequence[int],
+        seeds: Sequence[int],
+        budgets: Sequence[float],
+        objective: Objective | None = None,
+    ) -> list[ClosedRow]:
+        """Let agents play, replanning at every step, within `budgets` milliseconds per decision.
+
+        Else as `open_loop`, but that the objective is `default_objective` unless given.
+        """
+        objective = default_objective(self.world_model) if objective is None else objective
+        table = Table(self.out, "closed", ClosedRow, self._settings(contestants, {"objective": repr(objective)}))
+        look_ahead = DEFAULT_LOOK_AHEAD
+        timings = self._calibrated(contestants, [look_ahead], warm=True, limit=max(budgets) / 1e3, label="closed")
+        jobs: list[tuple[Job, tuple[int, ...]]] = []
+        for budget in budgets:
+            for horizon in horizons:
+                for name, contestant in contestants.items():
+                    iterations = timings[name, look_ahead].iterations(budget / 1e3)
+                    job = partial(
+                        closed_rows,
+                        name=name,
+                        contestant=contestant,
+                        horizon=horizon,
+                        objective=objective,
+                        iterations=iterations,
+                        milliseconds=float(budget),
+                    )
+                    key = {"planner": name, "horizon": horizon, "milliseconds": float(budget)}
+                    jobs += self._batches(job, table.missing(seeds, iterations, **key))
+        self._run("closed", jobs, table, len(seeds) * len(horizons) * len(contestants) * len(budgets))
+        return table.finish()
+
+    def tune(
+        self,
+        names: Sequence[str],
+        horizons: Sequence[int],
+        seeds: Sequence[int],
+        seconds: float,
+        trials: int,
+        reported: Iterable[int],
+        objective: Objective | None = None,
+        proposals: bool = True,
+    ) -> dict[str, Any]:
+        """Try hyperparameters of every planner on the same goals within the same time; write tuning.json.
+
+        The chosen settings have the most successes, under the model and in the environment together; ties go to the
+        lower mean cost. Settings whose first iteration comes after the time limit are not chosen.
+
+        Args:
+            names: the planners.
+            horizons: H.
+            seeds: goals to tune on.
+            seconds: time limit of a plan.
+            trials: settings tried per planner, its defaults included.
+            reported: goals of the other stages.
+            objective: as for `open_loop`.
+            proposals: whether the model's proposals are offered.
+
+        Returns:
+            The content of tuning.json.
+
+        Raises:
+            ValueError: a goal to tune on is one of the reported ones; else as `open_loop` and `draw_trials`.
+        """
+        if common := set(seeds) & set(reported):
+            raise ValueError(
+                "tune: expected goals that the other stages do not report, got some that they do"
+                f" ({min(common)} to {max(common)}); try another --tune-seed"
+            )
+        drawn = {name: draw_trials(name, trials) for name in names}
+        contestants = {
+            f"{name} {i}": planners([name], self.world_model, {name: settings}, proposals)[name]
+            for name, all_settings in drawn.items()
+            for i, settings in enumerate(all_settings)
+        }
+        rows = self.open_loop(contestants, horizons, seeds, seconds, objective, stage="tune")
+        content: dict[str, Any] = {
+            "seconds": seconds,
+            "horizons": list(horizons),
+            "seeds": [min(seeds), max(seeds)],
+            "planners": {},
+        }
+        wanted = set(seeds)
+        for name, all_settings in drawn.items():
+            outcomes: list[dict[str, Any]] = []
+            for i, settings in enumerate(all_settings):
+                mine = [r for r in rows if r.planner == f"{name} {i}" and r.horizon in horizons and r.goal in wanted]
+                outcomes.append(
+                    {
+                        "settings": settings,
+                        "goals": len(mine),
+                        "model_success": sum(row.model_success for row in mine),
+                        "real_success": sum(row.real_success for row in mine),
+                        "mean_cost": float(np.mean([row.cost for row in mine])),
+                        "in_time": all(row.points()[-1][1] <= seconds for row in mine),
+                    }
+                )
+            best = max(outcomes, key=lambda o: (o["in_time"], o["model_success"] + o["real_success"], -o["mean_cost"]))
+            space = {field: list(values) for field, values in SPACES[name].items()}
+            content["planners"][name] = {"space": space, "trials": outcomes, "chosen": best["settings"]}
+        write_text(self.out / TUNING_NAME, json.dumps(content, indent=2) + "\n")
+        return content
+
+    # ----- how they run -------------------------------------------------------------------------------------
+
+    def _settings(self, contestants: Mapping[str, Contestant], common: Mapping[str, Any]) -> dict[str, Any]:
+        described = {name: describe(contestant) for name, contestant in contestants.items()}
+        shared = {"environment": ENV_ID, "model": self.digest, "threshold": self.threshold, "batch": self.batch}
+        return {**shared, **common, "contestants": described}
+
+    def _batches(self, job: Job, seeds: Sequence[int]) -> Iterator[tuple[Job, tuple[int, ...]]]:
+        for start in range(0, len(seeds), self.batch):
+            yield job, tuple(seeds[start : start + self.batch])
+
+    def _calibrated(
+        self, contestants: Mapping[str, Contestant], horizons: Sequence[int], warm: bool, limit: float, label: str
+    ) -> dict[tuple[str, int], Timing]:
+        """Timings by name and horizon: those noted in the folder, and measurements of the others."""
+        path = self.out / CALIBRATION_NAME
+        noted: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+        def key(name: str, horizon: int) -> str:
+            what = {"horizon": horizon, "warm": warm, "limit": min(limit, LONGEST), "model": self.digest}
+            return json.dumps({**what, **describe(contestants[name])}, sort_keys=True)
+
+        for horizon in horizons:
+            missing = {name: c for name, c in contestants.items() if key(name, horizon) not in noted}
+            if not missing:
+                continue
+            with progress_bar(self.progress) as bar:
+                task = bar.add_task(f"{label}: timing, {horizon} steps", total=(1 + ROUNDS) * len(missing))
+                found = calibrate(missing, self.world_model, [horizon], warm, limit, partial(bar.advance, task))
+            noted |= {key(name, at): timing.to_json() for (name, at), timing in found.items()}
+            write_text(path, json.dumps(noted, indent=1) + "\n")
+        return {(n, h): Timing.from_json(noted[key(n, h)]) for n in contestants for h in horizons}
+
+    def _run(self, label: str, jobs: Sequence[tuple[Job, tuple[int, ...]]], table: Table[Any], total: int) -> None:
+        """Compute batches and note their rows as they come."""
+        with progress_bar(self.progress) as bar:
+            task = bar.add_task(label, total=total, completed=total - sum(len(seeds) for _, seeds in jobs))
+            for rows in self._computed(jobs):
+                table.append(rows)
+                bar.update(task, advance=len(rows))
+
+    def _computed(self, jobs: Sequence[tuple[Job, tuple[int, ...]]]) -> Iterator[list[Any]]:
+        if min(self.workers, len(jobs)) <= 1:
+            for job, seeds in jobs:
+                with one_thread():
+                    rows = job(world_model=self.world_model, seeds=seeds)
+                yield rows
+            return
+        workers = min(self.workers, len(jobs))
+        yield from in_processes(_compute, jobs, workers, "bench", _enter_worker, (self.model,))
+
+
+_worker_model: SavedModel
+
+
+def _enter_worker(model: str) -> None:
+    global _worker_model
+    compute_alone()
+    _worker_model = load_world_model(model)
+
+
+def _compute(job: Job, seeds: tuple[int, ...]) -> list[Any]:
+    return job(world_model=_worker_model, seeds=seeds)

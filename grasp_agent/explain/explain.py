@@ -1,0 +1,353 @@
+"""One planning problem: how a plan comes about, and what becomes of it.
+
+A goal-reaching episode of Push-T begins; the pusher holds still until the model's history window is real, the
+frames and the goal's picture are encoded, and a planner improves ONE plan a_0..a_{T-1}, which is then executed to its
+end without looking again. What there is to see (`plan_pictures.py` draws it):
+
+    virtual states s_0..s_T  as the planner goes on; their dynamics defects || F(s_t, a_t) - s_{t+1} ||^2 / |S|
+    the rollout z_0..z_T     of the plan; what it has wrong about the real frames, || z_t - encode(o_t) ||^2 / |S|
+    true rollout costs       of the best plan after every iteration, of every restart now and then
+
+with |S| the numbers in a latent. Planning reads pixels only; the rest of the report, where the simulator knows more
+(`info`), is for people.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from rich import box
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from grasp_agent.agent.spaces import ActionWriter, Array
+from grasp_agent.core.types import Budget, Plan, Problem, Status
+from grasp_agent.evaluation.results import versions
+from grasp_agent.models.io import SavedModel
+from grasp_agent.models.planar_push import pose_errors, reaches
+from grasp_agent.objectives.goal_distance import default_objective
+from grasp_agent.planning.rollout import frozen
+from grasp_agent.planning.solve import Planner, solve
+from grasp_agent.rollouts.environments import make_env
+
+ENV_ID = "grasp_envs/PushTReach-v0"
+DECISIONS = 4
+"""Decisions of an agent whose iterations the plan gets by default: nothing follows that could mend it."""
+SCENE_SIZE = 768
+"""Side of the renderings in pixels."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a planner held at one moment of its work.
+
+    Attributes:
+        iteration: iterations spent by then.
+        states: s_0..s_T, [T + 1, *S]: the virtual states of the restart that finally gave the plan; of planners
+            without, the rollout of the best plan so far.
+        defects: mean squared dynamics defect of every step, [T]; None without virtual states.
+        cost: true rollout cost of the best plan so far.
+        restarts: true rollout cost of every restart, [R].
+    """
+
+    iteration: int
+    states: Tensor
+    defects: Array | None
+    cost: float
+    restarts: Array
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What the environment made of a plan.
+
+    Attributes:
+        frames: observed every k steps, uint8 [T + 1, side, side, 3].
+        infos: what the environment says at the start and after every step, T * k + 1 of them.
+        scenes: renderings of start and end.
+    """
+
+    frames: Array
+    infos: Sequence[dict[str, Any]]
+    scenes: tuple[Array, Array]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One plan, from the first guess to the real outcome.
+
+    Attributes:
+        model: what it was made with.
+        plan: for one problem (B = 1).
+        snapshots: of the planner: at the beginning, after each third of the iterations, at the end.
+        cost_trace: best true rollout cost after 0, 1, ... iterations, [iterations + 1].
+        prediction_error: mean squared gap between rollout and encoded real frames, [T + 1].
+        replay: what became of it.
+        goal: the goal's picture, uint8 [side, side, 3].
+        report: settings, costs, success and errors as JSON can hold them; costs that are not finite are None.
+    """
+
+    model: SavedModel
+    plan: Plan
+    snapshots: Sequence[Snapshot]
+    cost_trace: Array
+    prediction_error: Array
+    replay: Replay
+    goal: Array
+    report: dict[str, Any]
+
+
+def explain(
+    model: SavedModel,
+    planner: Planner[Any],
+    seed: int,
+    *,
+    goal_horizon: int = 50,
+    horizon: int | None = None,
+    iterations: int | None = None,
+    model_name: str | None = None,
+) -> Explanation:
+    """Plan once, execute the plan in the environment, and keep what there is to see.
+
+    Args:
+        model: a world model with a decoder.
+        planner: what searches.
+        seed: of the episode, 0 or more.
+        goal_horizon: expert steps to the goal.
+        horizon: T, model steps of the plan; None means as many as `goal_horizon` environment steps take.
+        iterations: of the planner; None means four times what an agent spends on a decision.
+        model_name: what to call the model in the report.
+
+    Raises:
+        ValueError: an argument out of range, or a model without a decoder or for another action space.
+    """
+    iterations = DECISIONS * planner.decision_iterations if iterations is None else iterations
+    for name, value, least in (("seed", seed, 0), ("horizon", horizon, 1), ("iterations", iterations, 1)):
+        if value is not None and value < least:
+            raise ValueError(f"{name}: expected {least} or more, got {value}")
+    if model.decoder is None:
+        raise ValueError("model: expected one with a decoder, which draws its states, got one without")
+    task = {"obs_type": "pixels", "resolution": model.image_size, "goal_horizon": goal_horizon}
+    env = make_env(ENV_ID, **task, render_mode="rgb_array", visualization_size=SCENE_SIZE)
+    try:
+        writer = ActionWriter(env.action_space, model.action_dim)
+        horizon = math.ceil(goal_horizon / model.action_block) if horizon is None else horizon
+        problem, observation, info = pose(model, env, writer, seed, horizon)
+        began = time.perf_counter()
+        plan, snapshots, trace = follow(planner, problem, iterations)
+        seconds = time.perf_counter() - began
+        actions = writer.write(plan.actions.cpu().numpy().reshape(-1, model.action_dim))
+        replay = play(env, actions, model.action_block, observation, info)
+    finally:
+        env.close()
+
+    with torch.no_grad():
+        seen = model.encode(torch.from_numpy(replay.frames).to(plan.states.device))
+    prediction_error = (plan.states[0] - seen).flatten(1).square().mean(1).cpu().numpy()
+    report = {
+        "settings": {
+            "environment": ENV_ID,
+            **task,
+            "seed": seed,
+            "model": model_name,
+            "planner": planner.name,
+            "planner_settings": _as_json(asdict(planner)),  # type: ignore[call-overload]
+            "horizon": horizon,
+            "iterations": iterations,
+            "versions": versions(),
+        },
+        "status": Status(int(plan.status[0])).name.lower(),
+        "cost": plan.cost[0],
+        "cost_trace": trace,
+        "restarts": snapshots[-1].restarts,
+        "defects": snapshots[-1].defects,
+        "prediction_error": prediction_error,
+        "predicted": _predicted(model, plan, problem),
+        "real": _real(replay),
+        "seconds": round(seconds, 3),
+        "actions": actions,
+    }
+    goal = np.asarray(observation["goal"])
+    return Explanation(model, plan, snapshots, trace, prediction_error, replay, goal, _as_json(report))
+
+
+def plan_table(report: dict[str, Any]) -> Table:
+    """The report of an `Explanation` for the terminal."""
+    settings, predicted, real = report["settings"], report["predicted"], report["real"]
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(f"{settings['planner']}, seed {settings['seed']}, at step {len(report['actions'])}")
+    for name in ("predicted", "real"):
+        table.add_column(name, justify="right")
+    lines: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "goal reached": ("success", {True: "yes", False: "no"}.__getitem__),
+        "pusher error [px]": ("pusher_px", "{:.1f}".format),
+        "body error [px]": ("body_px", "{:.1f}".format),
+        "body error [degrees]": ("body_deg", "{:.1f}".format),
+    }
+    for label, (key, show) in lines.items():
+        known = [show(x) if x is not None else "?" for x in ((predicted or {}).get(key), real[key])]
+        table.add_row(*map(Text, (label, *known)))  # plain text: [px] is no markup
+    return table
+
+
+# ----- the problem, the plan, the truth ---------------------------------------------------------------------
+
+
+def pose(
+    model: SavedModel, env: gym.Env[Any, Any], writer: ActionWriter, seed: int, horizon: int
+) -> tuple[Problem, dict[str, Any], dict[str, Any]]:
+    """Begin the episode `seed`, hold still for h - 1 blocks, and pose the problem that an agent has then.
+
+    Args:
+        model: reads what is seen.
+        env: with pixel observations, and an action of zeros that holds still.
+        writer: of its actions.
+        seed: the episode.
+        horizon: T.
+
+    Returns:
+        One problem (B = 1), and the observation and `info` that it begins with.
+    """
+    block = model.action_block
+    still = writer.write(np.zeros((1, model.action_dim)))[0]
+    observation, info = env.reset(seed=seed)
+    frames = [observation["pixels"]]
+    for _ in range(model.history - 1):
+        for _ in range(block):
+            observation, _, _, _, info = env.step(still)
+        frames.append(observation["pixels"])
+    pictures = torch.from_numpy(np.stack([*frames, observation["goal"]]))
+    with torch.no_grad():
+        latents = model.encode(pictures.to(next(model.parameters()).device))
+    limit = model.action_limit or math.inf  # beyond the actions it was trained on, a model is guessing
+    low, high = (latents.new_tensor(np.clip(b, -limit, limit)).repeat(block) for b in (writer.low, writer.high))
+    problem = Problem(
+        model=model,
+        objective=default_objective(model),
+        states=latents[:-1].unsqueeze(0),
+        past_actions=latents.new_zeros(1, model.history - 1, block * model.action_dim),
+        goal=latents[-1:],
+        horizon=horizon,
+        low=low,
+        high=high,
+    )
+    return problem, observation, info
+
+
+def follow(planner: Planner[Any], problem: Problem, iterations: int) -> tuple[Plan, list[Snapshot], Array]:
+    """Plan, and look at the planner's state at the beginning, after each third, and at the end.
+
+    Args:
+        planner: what searches; its noise is that of an agent of seed 0.
+        problem: one problem (B = 1).
+        iterations: how many.
+
+    Returns:
+        The plan, the snapshots, and the best true rollout cost after 0, 1, ... iterations, [iterations + 1].
+    """
+    with torch.no_grad():
+        state = planner.init(problem, torch.zeros(1, dtype=torch.int64, device=problem.goal.device))
+    with frozen(problem.model):
+        state = planner.evaluate(problem, state)
+    plan = planner.plan(problem, state)
+    held, trace, done = [(0, state)], [plan.cost], 0
+    for until in sorted({round(iterations / 3), round(2 * iterations / 3), iterations} - {0}):
+        plan, state = solve(planner, problem, state, Budget(iterations=until - done))
+        # The last two entries belong to one iteration: before and after its iterates were scored.
+        trace += [*plan.cost_trace[:, 1:-2].unbind(1), plan.cost_trace[:, -1]]
+        held.append((until, state))
+        done = until
+    restart = state.best.candidate.clamp(min=0)
+    snapshots = [_snapshot(planner, problem, iteration, then, restart) for iteration, then in held]
+    return replace(plan, iterations=iterations), snapshots, torch.cat(trace).cpu().numpy()
+
+
+def _snapshot(planner: Planner[Any], problem: Problem, iteration: int, state: Any, restart: Tensor) -> Snapshot:
+    plan = planner.plan(problem, state)
+    states, defects = plan.states[0], None
+    virtual = virtual_states(problem, state)
+    if virtual is not None:
+        states = virtual[int(restart)]
+        # A planner tells the defects of the restart that its best plan came from: here, will have come from.
+        followed = replace(state, best=replace(state.best, candidate=restart))
+        defects = planner.plan(problem, followed).defects[0].cpu().numpy()
+    return Snapshot(iteration, states, defects, float(plan.cost[0]), plan.restarts[0].cpu().numpy())
+
+
+def virtual_states(problem: Problem, state: Any) -> Tensor | None:
+    """The virtual states s_0..s_T of all restarts, [R, T + 1, *S], if a planner's state has any (B = 1).
+
+    They are what it calls `states`: [1, R, T - 1, *S] between present and goal, or [1, R, T, *S] with a free end.
+    """
+    states, shape = getattr(state, "states", None), problem.goal.shape[1:]
+    if states is None or states.ndim != 3 + len(shape) or states.shape[2] not in (problem.horizon - 1, problem.horizon):
+        return None
+    restarts = states.shape[1]
+    present, goal = (x.expand(restarts, *shape).unsqueeze(1) for x in (problem.states[0, -1], problem.goal[0]))
+    return torch.cat([present, states[0], goal], dim=1)[:, : problem.horizon + 1]
+
+
+def play(
+    env: gym.Env[Any, Any], actions: Array, block: int, observation: dict[str, Any], info: dict[str, Any]
+) -> Replay:
+    """Execute actions [T * k, ...] to their end, also beyond the episode's time limit.
+
+    Args:
+        env: in the state that `observation` and `info` tell of.
+        actions: as the environment takes them.
+        block: k, steps between frames that are kept.
+        observation: the latest one.
+        info: the latest one.
+    """
+    frames, infos, start = [observation["pixels"]], [info], np.asarray(env.render())
+    for step, action in enumerate(actions, start=1):
+        observation, _, _, _, info = env.step(action)
+        infos.append(info)
+        if step % block == 0:
+            frames.append(observation["pixels"])
+    return Replay(np.stack(frames), infos, (start, np.asarray(env.render())))
+
+
+def _real(replay: Replay) -> dict[str, Any]:
+    """Success and errors in the environment."""
+    last, solved = replay.infos[-1], [bool(info["is_success"]) for info in replay.infos]
+    return {
+        "success": solved[-1],
+        "success_at_any_step": any(solved),
+        "first_success_step": solved.index(True) if any(solved) else None,
+        "pusher_px": last["agent_error"],
+        "body_px": last["block_error"],
+        "body_deg": math.degrees(last["angle_error"]),
+    }
+
+
+def _predicted(model: SavedModel, plan: Plan, problem: Problem) -> dict[str, Any] | None:
+    """Success and errors of the rollout's last state; None where a latent's numbers have no known meaning."""
+    if not is_planar_push(model):
+        return None
+    last, goal = plan.states[0, -1], problem.goal[0]
+    return {"success": bool(reaches(last, goal)), **{name: float(e) for name, e in pose_errors(last, goal).items()}}
+
+
+def is_planar_push(model: SavedModel) -> bool:
+    """Whether the model's latents are poses of a pusher and a body."""
+    return getattr(model.config, "layout", None) == "planar_push"
+
+
+def _as_json(value: Any) -> Any:
+    """Arrays as lists, numbers that are not finite as None."""
+    if isinstance(value, dict):
+        return {key: _as_json(item) for key, item in value.items()}
+    if isinstance(value, Tensor | np.ndarray):
+        return _as_json(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

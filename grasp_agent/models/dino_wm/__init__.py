@@ -1,0 +1,1 @@
+"""DINO-WM: world models on frozen DINOv2 patches."""

@@ -1,0 +1,1 @@
+"""Encoder, dynamics and decoder of compact latents."""

@@ -1,0 +1,1 @@
+"""Trajectory optimisers, one file each."""

@@ -1,0 +1,1 @@
+"""Stepping environments, here and in worker processes."""

@@ -1,0 +1,320 @@
+"""The planning benchmark: budgets in iterations, looking in without disturbing, counting, resuming, refusing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from tiny_model import TINY
+from torch import Tensor
+
+from grasp_agent.benchmark import episodes as benchmark_episodes
+from grasp_agent.benchmark.calibration import Timing
+from grasp_agent.benchmark.contestants import SPACES, describe, draw_trials, load_settings, planners
+from grasp_agent.benchmark.episodes import (
+    Contestant,
+    CountingModel,
+    Episodes,
+    anytime,
+    checkpoints,
+    closed_rows,
+    reached_test,
+)
+from grasp_agent.benchmark.report import write_report
+from grasp_agent.benchmark.rows import ClosedRow, OpenRow
+from grasp_agent.benchmark.stages import Benchmark
+from grasp_agent.benchmark.summaries import summarise_closed, summarise_open
+from grasp_agent.cli import main
+from grasp_agent.core.types import Budget
+from grasp_agent.evaluation.statistics import mcnemar_exact
+from grasp_agent.models import LatentWorldModel, save_pretrained
+from grasp_agent.models.planar_push import latents_of_states, reaches
+from grasp_agent.objectives.goal_distance import GoalDistance
+from grasp_agent.planning import CEM, PLANNERS, GradientDescent, solve
+from grasp_agent.rollouts.environments import make_env
+
+GD = GradientDescent(restarts=2, screen=2, refresh=1)
+SMALL_CEM = CEM(samples=8, elites=2)
+
+
+def tiny(**changes: Any) -> LatentWorldModel:
+    torch.manual_seed(0)
+    return LatentWorldModel(replace(TINY, **changes)).eval()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_pretrained(tiny(), tmp_path_factory.mktemp("model")))
+
+
+# ---- time limits ---------------------------------------------------------------------------------------------
+
+
+def test_a_time_limit_is_worth_the_iterations_that_fit() -> None:
+    timing = Timing(fixed=1.0, steps=(0.5, 0.25, 0.25, 1.0))  # 0.5 on average
+    assert [timing.seconds(n) for n in (0, 1, 3, 4, 6)] == [1.0, 1.5, 2.0, 3.0, 4.0]
+    assert [timing.iterations(limit) for limit in (1.5, 1.74, 1.75, 2.99, 3.0, 3.49, 3.5, 4.0)] == [
+        1, 1, 2, 3, 4, 4, 5, 6,
+    ]  # fmt: skip
+    assert timing.iterations(0.1) == 1, "at least one, however short the time"
+    assert Timing.from_json(json.loads(json.dumps(timing.to_json()))) == timing
+
+
+def test_checkpoints_double_and_end_with_the_last_iteration() -> None:
+    assert checkpoints(1) == [0, 1]
+    assert checkpoints(24) == [0, 1, 2, 4, 6, 8, 12, 16, 24]
+    assert checkpoints(7) == [0, 1, 2, 4, 6, 7]
+
+
+# ---- one plan ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("planner", [GD, SMALL_CEM], ids=lambda planner: planner.name)
+def test_looking_in_changes_nothing_and_sees_what_a_shorter_solve_returns(planner: Any) -> None:
+    world, seeds, keys = CountingModel(tiny()), [3, 4], torch.tensor([3, 4])
+    with Episodes(world, 10, seeds) as episodes:
+        problem = episodes.problem(GoalDistance())
+    plan, found = anytime(planner, problem, keys, 5)
+    looked = world.calls, world.rows
+    world.calls = world.rows = 0
+    for iterations in (2, 5):
+        world.calls = world.rows = 0
+        with torch.no_grad():
+            state = planner.init(problem, keys)
+        expected, _ = solve(planner, problem, state, Budget(iterations=iterations))
+        assert torch.equal(found[iterations].cost, expected.cost)
+    assert torch.equal(plan.actions, expected.actions)
+    assert looked == (world.calls, world.rows), "looking in is not counted"
+
+
+def test_predictions_are_counted_those_made_for_proposals_too() -> None:
+    world = tiny(proposal_hidden=8, proposal_depth=1, proposal_steps=8)
+    truth = 0
+    plain = world.dynamics.forward
+
+    def watched(states: Tensor, actions: Tensor) -> Tensor:
+        nonlocal truth
+        truth += len(states)
+        return plain(states, actions)  # type: ignore[no-any-return]
+
+    world.dynamics.forward = watched  # type: ignore[method-assign]
+    counting = CountingModel(world)
+    with Episodes(counting, 12, [3]) as episodes:
+        anytime(SMALL_CEM, episodes.problem(GoalDistance()), torch.tensor([3]), 1)
+        # What looking in predicts is really predicted, only not counted: with one iteration there is none of it.
+        assert counting.rows == truth > 0
+        assert not CountingModel(world, proposals=False).proposes
+
+
+def test_history_is_real_and_plans_are_carried_out() -> None:
+    world = CountingModel(tiny())
+    with Episodes(world, 10, [3, 4]) as episodes:
+        problem = episodes.problem(GoalDistance())
+        assert problem.states.shape == (2, 3, 6) and problem.horizon == 10
+        assert episodes.frames.shape == (2, 3, 16, 16, 3)
+        solved = episodes.play(torch.zeros(2, 10, 2))
+    assert [len(steps) for steps in solved] == [10, 10]
+    with Episodes(world, 10, [4]) as alone:
+        assert np.array_equal(alone.frames[0], episodes.frames[1]), "an episode is its seed's"
+
+
+def test_success_under_the_model_is_the_environments_tolerance() -> None:
+    goal = np.array([200.0, 200.0, 300.0, 300.0, 0.5])
+    moved = [
+        ([19.9, 0, 0, 0, 0], True),
+        ([15, 0, 0, 15, 0], False),  # 21 px over the four numbers together
+        ([0, 0, 0, 0, np.radians(19.9)], True),
+        ([0, 0, 0, 0, np.radians(-20.1)], False),
+    ]
+    latents = torch.from_numpy(latents_of_states(np.array([goal + change for change, _ in moved])))
+    target = torch.from_numpy(latents_of_states(goal)).expand_as(latents)
+    assert reaches(latents, target).tolist() == [there for _, there in moved]
+    assert reached_test(tiny(), None) is reaches
+    near = reached_test(tiny(layout="free", state_size=4), 0.5)
+    assert near(torch.tensor([[0.4] * 4, [0.6] * 4]), torch.zeros(2, 4)).tolist() == [True, False]
+    with pytest.raises(ValueError, match="try --threshold"):
+        reached_test(tiny(layout="free", state_size=4), None)
+
+
+# ---- summaries -----------------------------------------------------------------------------------------------
+
+
+def open_rows(outcomes: dict[str, tuple[int, ...]], horizon: int = 40) -> list[OpenRow]:
+    """Plans that meet the goal or not, looked at before and after two iterations."""
+    return [
+        OpenRow(
+            name, horizon, goal, real_success=1 - ok, real_success_any=1, iterations=2, model_success=ok,
+            iterations_to_success=1 if ok else None, seconds_to_success=0.1 * goal if ok else None, cost=1.0,
+            model_calls=3, model_rows=9.0, curve=f"0:0.1:2.0:0 1:0.2:1.0:{int(goal == 0)} 2:0.3:1.0:{ok}",
+        )
+        for name, ok_all in outcomes.items()
+        for goal, ok in enumerate(ok_all)
+    ]  # fmt: skip
+
+
+def test_summaries_pair_the_same_goals() -> None:
+    outcomes = {"grasp": (1, 1, 1, 1, 1, 1), "cem": (0, 0, 0, 0, 0, 1)}
+    rows = open_rows(outcomes)
+    assert [OpenRow.from_row(row.to_row()) for row in rows] == rows
+    assert rows[0].points() == [(0, 0.1, 2.0, 0), (1, 0.2, 1.0, 1), (2, 0.3, 1.0, 1)]
+    grasp, cem = summarise_open(rows, ["grasp", "cem"])
+    assert grasp.model_success.value == 1.0
+    assert grasp.seconds_to_success == pytest.approx(0.25) and grasp.p_model is None
+    assert cem.seconds_to_success == pytest.approx(0.5) and cem.real_success.value == pytest.approx(5 / 6)
+    assert cem.p_model == mcnemar_exact(outcomes["grasp"], outcomes["cem"])
+    assert (grasp.seconds_to_level, grasp.first_seconds_to_level) == (0.3, 0.3)
+    assert (cem.seconds_to_level, cem.first_seconds_to_level) == (0.2, 0.2)  # one goal of six, met after one iteration
+    closed = [ClosedRow(n, 40, g, 50.0, 3, ok, 7 + g) for n, oks in outcomes.items() for g, ok in enumerate(oks)]
+    grasp_closed, cem_closed = summarise_closed(closed, ["grasp", "cem"])
+    assert (grasp_closed.success.value, grasp_closed.steps, grasp_closed.p_steps) == (1.0, 9.5, None)
+    assert (cem_closed.success.value, cem_closed.p_success) == (pytest.approx(1 / 6), cem.p_model)
+    assert (cem_closed.steps, cem_closed.p_steps) == (9.5, 1.0)
+
+
+def test_over_all_horizons_a_seed_counts_once() -> None:
+    near, far = {"grasp": (1, 1, 1), "cem": (0, 0, 0), "mppi": (0, 0, 0)}, {"grasp": (1, 1, 1), "cem": (0, 0, 1)}
+    summaries = summarise_open([*open_rows(near), *open_rows(far, 80)], ["grasp", "cem", "mppi"])
+    assert [(s.horizon, s.planner) for s in summaries] == [
+        (40, "grasp"), (40, "cem"), (40, "mppi"), (80, "grasp"), (80, "cem"), (None, "grasp"), (None, "cem")
+    ]  # fmt: skip
+    cem = summaries[-1]
+    assert cem.goals == 6 and cem.model_success.value == pytest.approx(1 / 6)
+    assert cem.p_model == 2 / 2**3  # differences 2, 2 and 1: of eight ways to flip signs, two are as far from zero
+    assert cem.seconds_to_level is None and cem.iterations == 2
+
+
+def test_contestants_are_told_apart_by_the_planner_within_too() -> None:
+    @dataclass(frozen=True)
+    class Wrapping:
+        name: ClassVar[str] = "wrapping"
+        sync: Any
+
+    @dataclass(frozen=True)
+    class Twin:
+        name: ClassVar[str] = "twin"
+        samples: int = 64
+
+    @dataclass(frozen=True)
+    class OtherTwin:
+        name: ClassVar[str] = "twin"
+        samples: int = 64
+
+    described = [describe(Contestant(Wrapping(sync))) for sync in (Twin(), OtherTwin(), Twin())]  # type: ignore[arg-type]
+    assert described[0] == described[2] != described[1]
+    assert describe(Contestant(GD)) != describe(Contestant(GD, proposals=False))
+    assert json.loads(json.dumps(described)) == described
+
+
+# ---- the stages ----------------------------------------------------------------------------------------------
+
+
+def test_a_killed_stage_goes_on_to_the_same_rows(model: str, tmp_path: Path) -> None:
+    contestants = {"gd": Contestant(GD), "cem": Contestant(SMALL_CEM)}
+    bench = Benchmark(model, tmp_path / "a", batch=2, progress=False)
+    whole = bench.open_loop(contestants, [6], [5, 6, 7], 0.02)
+    written = (tmp_path / "a" / "open.csv").read_text()
+    assert [(row.planner, row.goal) for row in whole] == [(n, g) for n in ("gd", "cem") for g in (5, 6, 7)]
+
+    lines = written.splitlines(keepends=True)
+    (tmp_path / "a" / "open.csv").write_text("".join(lines[:3]))  # the first batch only
+    again = Benchmark(model, tmp_path / "a", batch=2, workers=2, progress=False)
+    assert again.open_loop(contestants, [6], [5, 6, 7], 0.02) == whole
+    assert (tmp_path / "a" / "open.csv").read_text() == written
+
+    other = {"gd": Contestant(replace(GD, rate=0.5))}
+    with pytest.raises(ValueError, match="with another gd; use another --out"):
+        again.open_loop(other, [6], [5], 0.02)
+    with pytest.raises(ValueError, match="with another seconds"):
+        again.open_loop(contestants, [6], [5], 0.5)
+    assert (tmp_path / "a" / "open.csv").read_text() == written
+
+
+class Watched(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment that notes its actions and calls itself solved after as many steps as its seed says."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self.seed, self.actions = seed, list[Any]()
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        *result, info = super().step(action)
+        self.actions.append(action)
+        return *result, {**info, "is_success": len(self.actions) == self.seed}
+
+
+def test_who_has_finished_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Watched] = []
+
+    def watched(*args: Any, **kwargs: Any) -> Watched:
+        made.append(Watched(make_env(*args, **kwargs)))
+        return made[-1]
+
+    monkeypatch.setattr(benchmark_episodes, "make_env", watched)
+    world, contestant = tiny(), Contestant(SMALL_CEM)
+    rows = closed_rows("cem", contestant, world, 5, [3, 7, 50], GoalDistance(), 2, 20.0)
+    assert [(row.goal, row.success, row.steps) for row in rows] == [(3, 1, 3), (7, 1, 7), (50, 0, 10)]
+    assert [row.limit for row in rows] == [20.0] * 3
+    closed_rows("cem", contestant, world, 5, [50], GoalDistance(), 2, 20.0)
+    together, alone = np.stack(made[2].actions), np.stack(made[3].actions)
+    assert together.shape == (10, 2) and np.ptp(together) > 0.1
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+def test_closed_loop_rows_are_kept(model: str, tmp_path: Path) -> None:
+    bench = Benchmark(model, tmp_path, batch=2, progress=False)
+    rows = bench.closed_loop({"cem": Contestant(SMALL_CEM)}, [5], [5, 6], [20])
+    assert [(row.goal, row.milliseconds) for row in rows] == [(5, 20.0), (6, 20.0)]
+    written = (tmp_path / "closed.csv").read_text()
+    assert bench.closed_loop({"cem": Contestant(SMALL_CEM)}, [5], [5, 6], [20]) == rows
+    assert (tmp_path / "closed.csv").read_text() == written
+
+
+def test_tuning_tries_equally_often_and_keeps_off_the_reported_goals(model: str, tmp_path: Path) -> None:
+    assert draw_trials("cem", 6) == draw_trials("cem", 6) and draw_trials("cem", 6)[0] == {}
+    for trial in draw_trials("cem", 6)[1:]:
+        assert trial.keys() == SPACES["cem"].keys()
+        PLANNERS["cem"](**trial)
+    with pytest.raises(ValueError, match="trials of shooting's search space"):
+        draw_trials("shooting", 200)
+    for name in SPACES:  # every declared field and value is one that the planner takes
+        for field, values in SPACES[name].items():
+            for value in values:
+                others = {"samples": 256} if field == "elites" else {}
+                PLANNERS[name](**{**others, field: value})
+    bench = Benchmark(model, tmp_path, progress=False)
+    with pytest.raises(ValueError, match="try another --tune-seed"):
+        bench.tune(["shooting"], [5], [7, 8], 0.01, 2, reported=[8, 9])
+    content = bench.tune(["shooting"], [5], [7], 0.01, 2, reported=[8])
+    trials = content["planners"]["shooting"]["trials"]
+    best = max(trials, key=lambda t: (t["in_time"], t["model_success"] + t["real_success"], -t["mean_cost"]))
+    assert len(trials) == 2 and content["planners"]["shooting"]["chosen"] == best["settings"]
+    chosen = load_settings(tmp_path / "tuning.json")
+    (made,) = planners(["shooting"], bench.world_model, chosen).values()
+    assert made.planner == PLANNERS["shooting"](**best["settings"])
+    with pytest.raises(ValueError, match="expected its hyperparameters"):
+        planners(["cem"], bench.world_model, {"cem": {"speed": 3}})
+    content["planners"]["shooting"]["chosen"] = {"samples": 5}  # by hand, so none of the trials
+    (tmp_path / "tuning.json").write_text(json.dumps(content))
+    write_report(tmp_path)
+    share = f"{100 * trials[0]['model_success']} %"
+    assert f"| shooting | 2 | {share} | - | samples 5 |" in (tmp_path / "table.md").read_text()
+
+
+def test_the_command_writes_table_and_plots(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (
+        "bench --quick --stage open --planner gd --planner shooting --horizon 5 --goals 2 --seconds 0.02 --workers 1"
+    )
+    main([*words.split(), "--model", model, "--out", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "| H | gd | shooting |" in shown and "| 5 |" in shown
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [(row["planner"], row["goals"]) for row in results["summary"]["open"]] == [("gd", 2), ("shooting", 2)]
+    assert {entry["planner"] for entry in results["calibration"]} == {"gd", "shooting"}
+    for name in ("open_success.png", "open_success_seconds.png", "open_cost_seconds.png", "table.md"):
+        assert (tmp_path / name).stat().st_size > 0
