@@ -33,7 +33,7 @@ from grasp_agent.core.types import Objective
 from grasp_agent.evaluation.policies import model_digest
 from grasp_agent.evaluation.results import write_text
 from grasp_agent.models import load_world_model
-from grasp_agent.models.io import SavedModel
+from grasp_agent.models.registry import SavedModel
 from grasp_agent.objectives.goal_distance import GoalDistance, default_objective
 from grasp_agent.rollouts.workers import in_processes, progress_bar
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from grasp_agent.cli.options import (
@@ -76,12 +75,12 @@ def collect(
 def train(
     data: Paths,
     out: Path,
-    recipe: str = "pusht",
+    recipe: MaybeStr = None,
     initial: MaybeStr = None,
     encoder_steps: MaybeInt = None,
     dynamics_steps: MaybeInt = None,
     proposal_steps: MaybeInt = None,
-    backbone: str = "facebook/dinov2-small",
+    backbone: MaybeStr = None,
     seed: int = 0,
     device: str = "cpu",
     threads: MaybeInt = None,
@@ -97,50 +96,41 @@ def train(
     Args:
         data: folder written by `grasp-agent collect`; repeat it to train on several, the metrics are of the first.
         out: output folder; the model is in OUT/model.
-        recipe: "pusht" (pose latents, for planar pushing), "generic" (free latents from reconstruction), "joint" (free
-            latents from prediction, encoder and dynamics together) or "dino_wm" (patches of a frozen DINOv2; without
-            OUT/rollouts.png).
+        recipe: "pose" (poses from the simulator's state, supervised), "generic" (free latents from reconstruction),
+            "joint" (free latents from prediction, encoder and dynamics together) or "dino_wm" (patches of a frozen
+            DINOv2; without OUT/rollouts.png). Default: what suits the task of the data.
         initial: model to begin from (a shipped name, a folder or a hub id). Default: random weights.
         encoder_steps: optimiser steps of stage 1, the encoder (recipe "joint": and the dynamics). Default: the
             recipe's.
-        dynamics_steps: optimiser steps of stage 2, the dynamics. Default: the recipe's.
+        dynamics_steps: optimiser steps of the dynamics. Default: the recipe's.
         proposal_steps: optimiser steps of stage 3, the plan proposals. Default: the recipe's.
-        backbone: DINOv2 of recipe "dino_wm", a folder or a hub id.
+        backbone: DINOv2 of recipe "dino_wm", a folder or a hub id. Default: facebook/dinov2-small.
         seed: of initial weights and batches.
         device: "cpu" or "cuda".
         threads: CPU threads. Default: PyTorch's choice.
     """
     from grasp_agent.data import EpisodeDataset
-    from grasp_agent.training import RECIPES, dino_wm_recipe, train_dino_wm
+    from grasp_agent.training import make_recipe, task_of
     from grasp_agent.training import train as run
     from grasp_agent.training.report import metrics_table, probes_sentence
 
-    if recipe not in (*RECIPES, "dino_wm"):
-        raise ValueError(f"--recipe: expected one of {', '.join(sorted([*RECIPES, 'dino_wm']))}, got {recipe!r}")
     check_device(device)
     set_threads(threads)
     episodes = EpisodeDataset(*data)
+    steps = {"encoder": encoder_steps, "dynamics": dynamics_steps, "proposal": proposal_steps}
+    chosen = make_recipe(
+        recipe or task_of(episodes).recipe,
+        episodes,
+        {stage: count for stage, count in steps.items() if count is not None},
+        seed=seed,
+        **({} if backbone is None else {"backbone": backbone}),
+    )
     with progress_bars() as show:
 
         def on_log(stage: str, step: int, steps: int, terms: dict[str, float]) -> None:
             show(stage, step, steps, f"loss {terms['loss']:.4g}")
 
-        if recipe == "dino_wm":
-            if (initial, encoder_steps, proposal_steps) != (None, None, None):
-                raise ValueError("--recipe dino_wm: expected no other option of the stages than --dynamics-steps")
-            patches = replace(dino_wm_recipe(episodes, backbone), seed=seed)
-            if dynamics_steps is not None:
-                patches = replace(patches, predictor=replace(patches.predictor, steps=dynamics_steps))
-            metrics = train_dino_wm(episodes, patches, out, device, on_log, say)
-        else:
-            chosen = replace(RECIPES[recipe](), seed=seed)
-            if encoder_steps is not None:
-                chosen = replace(chosen, encoder=replace(chosen.encoder, steps=encoder_steps))
-            if dynamics_steps is not None:
-                chosen = replace(chosen, dynamics=replace(chosen.dynamics, steps=dynamics_steps))
-            if proposal_steps is not None:
-                chosen = replace(chosen, proposal=replace(chosen.proposal, steps=proposal_steps))
-            metrics = run(episodes, chosen, out, device, initial, on_log, say)
+        metrics = run(episodes, chosen, out, device, initial, on_log, say)
     console.print(metrics_table(metrics))
     if known := probes_sentence(metrics):
         say(known)

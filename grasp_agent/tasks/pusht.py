@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from grasp_agent.models.planar_push import PLANAR_PUSH
 from grasp_agent.tasks.task import Task
 
 _PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
@@ -18,9 +19,10 @@ PUSHT = Task(
     ),
     goal_distance_kwarg="goal_horizon",
     default_env_ids=("grasp_envs:grasp_envs/PushTReach-v0", "grasp_envs:grasp_envs/PushT-v0"),
-    recipe="pusht",
+    recipe="pose",
     model="pusht",
     baselines={"sac_her": _PRETRAINED / "sac_her_pusht_reach" / "model.zip"},
+    states=PLANAR_PUSH,
     # Only the body must arrive in the classic task; where the pusher stands hardly counts.
     goal_weights={"grasp_envs/PushT-v0": (0.001, 0.001, 1.0, 1.0, 1.0, 1.0)},
 )

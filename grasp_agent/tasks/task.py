@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from grasp_agent.models.latent.layout import StateLayout
+
 
 @dataclass(frozen=True)
 class Task:
@@ -34,6 +36,8 @@ class Task:
         recipe: training recipe that suits the family.
         model: shipped world model of the family; None if there is none.
         baselines: shipped stable-baselines3 policies by the name that users type.
+        states: what the simulator states in recordings mean, for supervision and for errors in physical units; None if
+            that is not known.
         goal_weights: per environment id, weights of the latent numbers in a goal's distance where the goal is not the
             whole latent.
     """
@@ -51,6 +55,7 @@ class Task:
     recipe: str = "generic"
     model: str | None = None
     baselines: Mapping[str, Path] = field(default_factory=dict)
+    states: StateLayout | None = None
     goal_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def pictures(self, side: int) -> dict[str, Any]:
