@@ -1,9 +1,13 @@
 """Settings shared by all tests."""
 
-import os
-
+import pytest
 import torch
 
-# The tests' networks are tiny: one thread is faster than two sharing them. `make test-numeric` asks for two, because
-# sums are added up in another order then.
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--threads", type=int, default=1, help="threads of torch, which add sums up in another order")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The tests' networks are tiny: one thread is faster than two sharing them.
+    torch.set_num_threads(config.getoption("--threads"))

@@ -174,6 +174,15 @@ def test_options_set_exactly_what_is_asked(name, state):
     assert info["angle_error"] == pytest.approx(1.1)
 
 
+@pytest.mark.parametrize("turns", [-1, 0, 2])
+@pytest.mark.parametrize("name", IDS)
+def test_the_angle_error_is_the_shorter_way_round(name, turns):
+    goal = GOAL[2:] if name == "PushT-v0" else GOAL
+    angle = GOAL[4] + math.tau * turns - 0.1
+    _, info = make(name).reset(options={"state": [*START[:4], angle], "goal": goal})
+    assert info["angle_error"] == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize("name", IDS)
 def test_set_state_goes_back(name):
     env = make(name)
