@@ -18,7 +18,7 @@ from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 
 from grasp_agent.evaluation import evaluate
-from grasp_agent.evaluation.extractors import PushTReachFeatures
+from grasp_envs.pusht_features import PushTReachFeatures
 
 ENV = "grasp_envs:grasp_envs/PushTReach-v0"
 

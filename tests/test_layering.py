@@ -146,7 +146,6 @@ STILL_NAMING_PUSH_T = {
     "cli/planning.py",
     "cli/playing.py",
     "data/collect.py",
-    "evaluation/extractors.py",
     "explain/explain.py",
     "explain/pictures.py",
     "rollouts/environments.py",
