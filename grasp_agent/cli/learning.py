@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from grasp_agent.cli.options import (
-    CLASSIC_ENV,
-    ENV,
     MaybeInt,
     MaybeStr,
     Paths,
@@ -40,27 +38,34 @@ def collect(
 
     Args:
         out: data folder to write.
-        env: environment id; several take turns. Default: the two Push-T tasks.
+        env: environment id; several take turns. Default: those of the default task.
         steps: environment steps in all, rounded up to shards of 5000 (60 MB each with 64 px frames).
         episode_length: steps of an episode, unless it ends before.
         resolution: height and width of the frames; the recipes of `grasp-agent train` read 64.
         policy: "expert" (the environment's scripted expert), "random", or "planner": GRASP with --model, so that a
             model can learn from what its planner gets into.
-        model: world model of policy "planner". Default: the shipped "pusht".
+        model: world model of policy "planner". Default: the one that ships for the task.
         noise: deviation of what is added to the planner's actions, in half-ranges of the action; 0.15 explores.
-        goal_horizon: expert steps to the goal (PushTReach). Default: the environment's 25.
+        goal_horizon: expert steps to the goal, for environments that can be told. Default: the environment's.
         seed: same seed, same data, whatever the number of workers.
         workers: processes that collect. Default: one per core.
     """
     from grasp_agent.data import CollectSettings
     from grasp_agent.data import collect as run
+    from grasp_agent.tasks import DEFAULT_TASK, task_for
 
+    env_ids = env or DEFAULT_TASK.default_env_ids
+    task = task_for(env_ids[0])
+    if goal_horizon is not None and task.goal_distance_kwarg is None:
+        raise ValueError(
+            f"--goal-horizon: expected an environment that can be told how far goals are, got {env_ids[0]}"
+        )
     settings = CollectSettings(
-        env_ids=env or (ENV, CLASSIC_ENV),
+        env_ids=env_ids,
         steps=steps,
-        env_kwargs=() if goal_horizon is None else (("goal_horizon", goal_horizon),),
+        env_kwargs=() if goal_horizon is None else ((str(task.goal_distance_kwarg), goal_horizon),),
         policy=policy,
-        model=model or ("pusht" if policy == "planner" else None),
+        model=model or (task.model if policy == "planner" else None),
         noise=noise,
         episode_length=episode_length,
         resolution=resolution,
