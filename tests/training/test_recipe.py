@@ -281,14 +281,14 @@ class TwoStages(Recipe):
     """A recipe from outside: the dynamics alone, in two stages on made-up latents."""
 
     stage: Stage = Stage("first", steps=2, batch=4, learning_rate=1e-3, log_every=1)
-    model: WorldModelConfig = WorldModelConfig(image_size=16, state_size=3, dynamics_hidden=8, decoder_channels=0)
 
     def check(self, data: EpisodeDataset, training: np.ndarray, held_out: np.ndarray) -> None:
         if len(data) < 10:
             raise ValueError("too few frames")
 
     def build(self, data: EpisodeDataset, training: np.ndarray) -> LatentWorldModel:
-        return LatentWorldModel(self.model)
+        config = WorldModelConfig(image_size=16, state_size=3, dynamics_hidden=8, decoder_channels=0)
+        return LatentWorldModel(config)
 
     def stages(self) -> tuple[RecipeStage, ...]:
         def task(run: Run) -> DynamicsTask:
