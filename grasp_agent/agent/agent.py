@@ -14,6 +14,8 @@ environment's `info`, its simulator state or its success flag.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -194,19 +196,19 @@ class MPCAgent:
         inputs, goals, batched = self._reader.read(observation, self._given_goal)
         batch = len(inputs)
         fresh = self._fresh_rows(batch, state, episode_start)
-        with torch.no_grad():
+        with _ordinary_tensors():
             state, replan = self._observe(state, fresh, inputs, goals)
-        error, change = state.history.prediction_error(self.world_model)
-        self._continuity.watch(error, change)
-        if replan.any():
-            state = self._replan(state, replan, fresh, error, started)
+            error, change = state.history.prediction_error(self.world_model)
+            self._continuity.watch(error, change)
+            if replan.any():
+                state = self._replan(state, replan, fresh, error, started)
 
-        rows = torch.arange(batch, device=self.device)
-        chosen = state.plan[rows, torch.as_tensor(state.executed, device=self.device)]
-        actions = self._writer.write(_numpy(chosen))
-        # History holds what the environment really receives, after the cast to its dtype.
-        done = torch.as_tensor(actions.reshape(batch, -1), dtype=self.dtype, device=self.device)
-        state = replace(state, history=state.history.executed(done), executed=state.executed + 1)
+            rows = torch.arange(batch, device=self.device)
+            chosen = state.plan[rows, torch.as_tensor(state.executed, device=self.device)]
+            actions = self._writer.write(_numpy(chosen))
+            # History holds what the environment really receives, after the cast to its dtype.
+            done = torch.as_tensor(actions.reshape(batch, -1), dtype=self.dtype, device=self.device)
+            state = replace(state, history=state.history.executed(done), executed=state.executed + 1)
         return (actions if batched else actions[0]), state
 
     def problem(self, observation: AnyObservation, horizon: int | None = None) -> Problem:
@@ -220,7 +222,7 @@ class MPCAgent:
             TypeError, ValueError: as `predict`.
         """
         inputs, goals, _ = self._reader.read(observation, self._given_goal)
-        with torch.no_grad():
+        with _ordinary_tensors():
             history = History.begin(self.world_model, self._encode(inputs), self._limits.rest)
             goal = self._encode(goals)
         steps = self.horizon if horizon is None else whole_number("horizon", horizon, 1)
@@ -365,7 +367,7 @@ class MPCAgent:
                 f"world_model.encode: expected latents of shape {list(expected)}, got {list(latent.shape)};"
                 " its state_shape does not say what it returns"
             )
-        return latent.detach()
+        return latent
 
 
 class GRASPAgent(MPCAgent):
@@ -382,6 +384,13 @@ class GRASPAgent(MPCAgent):
         if planner is None:
             planner = GRASP.for_model(check_world_model(world_model))
         super().__init__(world_model, action_space, planner, **options)
+
+
+@contextmanager
+def _ordinary_tensors() -> Iterator[None]:
+    """No gradients, and whatever the caller's mode no inference tensors, which planners could not take gradients of."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def _numpy(tensor: Tensor) -> Array:
