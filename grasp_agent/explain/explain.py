@@ -30,7 +30,7 @@ from torch import Tensor
 
 from grasp_agent.agent import MPCAgent
 from grasp_agent.agent.spaces import ActionWriter, Array
-from grasp_agent.core.capabilities import decodes, image_size_of
+from grasp_agent.core.capabilities import decodes
 from grasp_agent.core.types import Budget, Plan, Problem, Status
 from grasp_agent.evaluation.results import versions
 from grasp_agent.models.planar_push import pose_errors, reaches
@@ -140,10 +140,9 @@ def explain(
     for name, value, least in (("seed", seed, 0), ("horizon", horizon, 1), ("iterations", iterations, 1)):
         if value is not None and value < least:
             raise ValueError(f"{name}: expected {least} or more, got {value}")
-    side = image_size_of(model)
-    if side is None or not decodes(model):
+    if not decodes(model):
         raise ValueError("model: expected one with a decoder, which draws its states, got one without")
-    task = {**TASK.pictures(side), str(TASK.goal_distance_kwarg): goal_horizon}
+    task = {**TASK.pictures(model.image_size), str(TASK.goal_distance_kwarg): goal_horizon}
     env = make_env(ENV_ID, **task, render_mode="rgb_array", visualization_size=SCENE_SIZE)
     try:
         horizon = math.ceil(goal_horizon / model.action_block) if horizon is None else horizon

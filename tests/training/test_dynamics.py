@@ -67,10 +67,10 @@ def test_windows_are_what_the_agent_sees(
     frames = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
     state, taken, seen = None, [], []
     for frame in frames:
-        past = None if state is None else state.actions[:, 5:].reshape(2, 10)
+        past = None if state is None else state.history.actions[:, 5:].reshape(2, 10)
         action, state = agent.predict({"pixels": frame, "goal": frames[-1]}, state)
         taken.append(action)
-        seen.append((state.latents[0, 5::5], past))
+        seen.append((state.history.latents[0, 5::5], past))
     data = write_episodes([len(frames)], actions=np.array(taken))
     windows = task(model, data, model.encode(torch.from_numpy(frames)).detach().numpy(), unroll=1)
     for t, (latents, past) in enumerate(seen[:-5]):
