@@ -84,6 +84,8 @@ class Episodes:
 
     def __init__(self, model: CountingModel, horizon: int, seeds: Sequence[int]) -> None:
         self.model, self.horizon, self.seeds = model, horizon, list(seeds)
+        if model.image_size is None:
+            raise ValueError("benchmark: expected a world model that sees pictures, got one without image_size")
         kwargs = {**TASK.pictures(model.image_size), str(TASK.goal_distance_kwarg): horizon}
         self.envs: list[gym.Env[Any, Any]] = [make_env(ENV_ID, **kwargs) for _ in seeds]
         self.observations = [env.reset(seed=seed)[0] for env, seed in zip(self.envs, self.seeds, strict=True)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from grasp_agent.cli.options import (
+    ENVS,
+    MODEL,
     MaybeInt,
     MaybeStr,
     Paths,
@@ -15,6 +17,7 @@ from grasp_agent.cli.options import (
     say,
     set_threads,
 )
+from grasp_agent.tasks import task_for
 
 
 def collect(
@@ -38,34 +41,27 @@ def collect(
 
     Args:
         out: data folder to write.
-        env: environment id; several take turns. Default: those of the default task.
+        env: environment id; several take turns. Default: the environments of the default task.
         steps: environment steps in all, rounded up to shards of 5000 (60 MB each with 64 px frames).
         episode_length: steps of an episode, unless it ends before.
         resolution: height and width of the frames; the recipes of `grasp-agent train` read 64.
         policy: "expert" (the environment's scripted expert), "random", or "planner": GRASP with --model, so that a
             model can learn from what its planner gets into.
-        model: world model of policy "planner". Default: the one that ships for the task.
+        model: world model of policy "planner". Default: the shipped one.
         noise: deviation of what is added to the planner's actions, in half-ranges of the action; 0.15 explores.
-        goal_horizon: expert steps to the goal, for environments that can be told. Default: the environment's.
+        goal_horizon: expert steps to the goal in goal-reaching environments. Default: the environment's own.
         seed: same seed, same data, whatever the number of workers.
         workers: processes that collect. Default: one per core.
     """
     from grasp_agent.data import CollectSettings
     from grasp_agent.data import collect as run
-    from grasp_agent.tasks import DEFAULT_TASK, task_for
 
-    env_ids = env or DEFAULT_TASK.default_env_ids
-    task = task_for(env_ids[0])
-    if goal_horizon is not None and task.goal_distance_kwarg is None:
-        raise ValueError(
-            f"--goal-horizon: expected an environment that can be told how far goals are, got {env_ids[0]}"
-        )
     settings = CollectSettings(
-        env_ids=env_ids,
+        env_ids=env or ENVS,
         steps=steps,
-        env_kwargs=() if goal_horizon is None else ((str(task.goal_distance_kwarg), goal_horizon),),
+        env_kwargs=tuple(task_for((env or ENVS)[0]).goals_at(goal_horizon).items()),
         policy=policy,
-        model=model or (task.model if policy == "planner" else None),
+        model=model or (MODEL if policy == "planner" else None),
         noise=noise,
         episode_length=episode_length,
         resolution=resolution,

@@ -1,4 +1,4 @@
-"""What the commands share: the types of their options, checks of these, and what is shown on the way."""
+"""What the commands share: default values, types and checks of their options, and how they print."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from grasp_agent.tasks import DEFAULT_TASK
+
 console = Console()
 
-ENV = "grasp_envs:grasp_envs/PushTReach-v0"
-CLASSIC_ENV = "grasp_envs:grasp_envs/PushT-v0"
+ENVS = DEFAULT_TASK.default_env_ids
+"""Environments that are recorded when none is named; the first is the one that is played."""
+ENV = ENVS[0]
+MODEL = str(DEFAULT_TASK.model)
+"""World model that is used when none is named."""
 
-# What the help shows of an argument that may be left out.
+# Types of options that may be left out or repeated, and how the help shows them.
 Words = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")]
 Numbers = Annotated[tuple[int, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")]
 Weights = Annotated[tuple[float, ...], tyro.conf.arg(metavar="NUMBER NUMBER ...", help_behavior_hint="(optional)")]
@@ -37,13 +42,13 @@ MaybeFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavio
 
 
 def say(text: str) -> None:
-    """Print a line as it is: never broken in two, so that a command in it can be copied."""
+    """Print a line without wrapping it, so that a command in it can be copied."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int, str], None]]:
-    """While it lasts, what it gives shows (name, done, total, note), with a bar for each name."""
+    """Gives a function that shows (name, done, total, note) as a progress bar, one bar per name."""
     bars: dict[str, TaskID] = {}
     with Progress(
         TextColumn("{task.description}"),
@@ -57,7 +62,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int, str], None]]:
 
         def show(name: str, done: int, total: int, note: str) -> None:
             if name not in bars:
-                # Work that an earlier run did is no measure of this one's speed: the bar begins behind it.
+                # Work of an earlier run does not count for the estimate of the remaining time.
                 bars[name] = progress.add_task(name, total=total, completed=done, note=note)
             progress.update(bars[name], completed=done, note=note)
 
@@ -65,7 +70,11 @@ def progress_bars() -> Iterator[Callable[[str, int, int, str], None]]:
 
 
 def check_device(device: str) -> None:
-    """Refuse what is no device that PyTorch can use here, with a ValueError."""
+    """Check the option --device.
+
+    Raises:
+        ValueError: it is neither cpu nor cuda, or PyTorch finds no GPU here.
+    """
     import torch
 
     try:
@@ -79,7 +88,11 @@ def check_device(device: str) -> None:
 
 
 def set_threads(threads: int | None) -> None:
-    """Let PyTorch compute with so many CPU threads; None leaves it the choice. ValueError below 1."""
+    """Let PyTorch compute with so many CPU threads; None leaves the number to PyTorch.
+
+    Raises:
+        ValueError: fewer than one thread.
+    """
     if threads is not None:
         import torch
 

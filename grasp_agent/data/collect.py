@@ -20,7 +20,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from grasp_agent.agent.agent import AgentState, GRASPAgent
+from grasp_agent.agent import AgentState, GRASPAgent
 from grasp_agent.core.capabilities import image_size_of
 from grasp_agent.data.dataset import FORMAT, META_NAME, read_meta
 from grasp_agent.planning import GRASP
