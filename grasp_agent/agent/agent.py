@@ -14,6 +14,7 @@ environment's `info`, its simulator state or its success flag.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,13 +26,16 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from grasp_agent.agent.history import ActionLimits, History
 from grasp_agent.agent.spaces import ActionWriter, AnyObservation, Array, ObservationReader
 from grasp_agent.core.rows import replace_rows, select_rows
 from grasp_agent.core.types import Budget, Objective, Plan, Problem, WorldModel
 from grasp_agent.models import load_world_model
 from grasp_agent.objectives.goal_distance import default_objective
-from grasp_agent.planning import GRASP
-from grasp_agent.planning.solve import Planner, solve
+from grasp_agent.planning.combine.multi_start import MultiStart, Search
+from grasp_agent.planning.grasp import GRASP
+from grasp_agent.planning.solve import as_planner, begin, shift, solve
+from grasp_agent.planning.solvers.solver import AnySolver
 
 DEFAULT_LOOK_AHEAD = 25
 """Environment steps a plan spans unless a horizon is given."""
@@ -42,45 +46,38 @@ class AgentState:
     """Everything an agent remembers between decisions; hand it back to `MPCAgent.predict` unchanged.
 
     Attributes:
-        latents: encoded observations of the last h * k + 1 environment steps, oldest first, [B, h * k + 1,
-            *S].
-        actions: environment actions between them, [B, h * k, action_dim].
-        age: environment steps since the row's episode began, [B].
+        history: what was seen and done lately.
         goal: encoded goals, [B, *S].
         goal_input: the goals as they were given, to notice a change, [B, ...].
-        planner: the planner's own state, every leaf [B, ...].
+        search: what the planner knows, every leaf [B, ...].
         plan: the plan being executed, one environment action per entry, [B, T * k, action_dim].
         executed: actions of that plan already executed, [B].
     """
 
-    latents: Tensor
-    actions: Tensor
-    age: Array
+    history: History
     goal: Tensor
     goal_input: Array
-    planner: Any
+    search: Search | None
     plan: Tensor
     executed: Array
 
     def select(self, rows: Sequence[int]) -> AgentState:
         """The memory of some rows of the batch, for when the other episodes are over."""
-        at = torch.as_tensor(list(rows), dtype=torch.int64, device=self.goal.device)
         kept = np.asarray(rows, np.int64)
+        index = torch.as_tensor(kept, device=self.goal.device)
         return AgentState(
-            latents=self.latents[at],
-            actions=self.actions[at],
-            age=self.age[kept],
-            goal=self.goal[at],
+            history=self.history.select(rows),
+            goal=self.goal[index],
             goal_input=self.goal_input[kept],
-            planner=select_rows(self.planner, at),
-            plan=self.plan[at],
+            search=select_rows(self.search, index),
+            plan=self.plan[index],
             executed=self.executed[kept],
         )
 
     def with_last_action(self, executed: Array) -> AgentState:
         """The memory after other actions [B, ...] than the chosen ones were executed, as exploration noise does."""
-        last = torch.as_tensor(executed).to(self.actions).reshape(len(executed), 1, -1)
-        return replace(self, actions=torch.cat([self.actions[:, :-1], last], dim=1))
+        actions = torch.as_tensor(executed).to(self.history.actions).reshape(len(executed), -1)
+        return replace(self, history=self.history.with_last_action(actions))
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,8 @@ class MPCAgent:
         action_space: the environment's action space, or a smaller box inside it; a bounded `Box` of any shape
             whose size is the model's `action_dim`. Plans also keep to the model's `action_limit`, if it has
             one: beyond the actions it was trained on, a model is guessing.
-        planner: what searches, e.g. `GRASP()` or `CEM()`.
+        planner: what searches, e.g. `GRASP()`, `MultiStart(LBFGS())` or a bare solver such as `CEM()`, which improves
+            one plan.
         objective: what a plan is judged by; None means `default_objective(world_model)`.
         horizon: T, model steps to look ahead; None means as many as 25 environment steps take.
         budget: when to stop planning, per decision; None means the planner's `decision_iterations`. A budget
@@ -146,7 +144,7 @@ class MPCAgent:
         self,
         world_model: WorldModel,
         action_space: spaces.Space[Any],
-        planner: Planner[Any],
+        planner: MultiStart | AnySolver,
         *,
         objective: Objective | None = None,
         horizon: int | None = None,
@@ -172,26 +170,23 @@ class MPCAgent:
             if device is not None:
                 world_model.to(device)
         self.world_model = world_model
-        self.planner = planner
+        self.planner = as_planner(planner)
         self.objective: Objective = default_objective(world_model) if objective is None else objective
         self.horizon = horizon
-        self.budget = Budget(iterations=planner.decision_iterations) if budget is None else budget
+        self.budget = Budget(iterations=self.planner.decision_iterations) if budget is None else budget
         self.first_budget = self.budget if first_budget is None else first_budget
         self.replan_every = replan_every
         self.seed = seed
         reference = _reference_tensor(world_model)
-        self.device = reference.device if device is None else torch.device(device)
-        self.dtype = reference.dtype
+        reference = reference if device is None else reference.to(device)
+        self.device, self.dtype = reference.device, reference.dtype
         self.last_plan: Plan | None = None
         self.diagnostics: Diagnostics | None = None
 
         self._reader = ObservationReader(getattr(world_model, "image_size", None))
-        limit = getattr(world_model, "action_limit", None) or np.inf
-        bounds = (self._writer.low, self._writer.high)
-        self._low, self._high = (
-            torch.tensor(np.clip(b, -limit, limit), dtype=self.dtype, device=self.device) for b in bounds
-        )
-        self._rest = torch.zeros_like(self._low).clamp(self._low, self._high)
+        largest: float | None = getattr(world_model, "action_limit", None)
+        self._limits = ActionLimits.of(self._writer.low, self._writer.high, largest, reference)
+        self._continuity = _Continuity()
         self._given_goal: Array | None = None
         self._state: AgentState | None = None
 
@@ -217,7 +212,7 @@ class MPCAgent:
                 goal in the observations. None means that the observations bring it.
             seed: a new seed; None keeps the present one.
         """
-        self._given_goal = None if goal is None else self._reader.read_array("goal", goal)[0]
+        self._given_goal = None if goal is None else np.array(self._reader.read_array("goal", goal)[0])
         self._state = None
         if seed is not None:
             self.seed = seed
@@ -266,14 +261,25 @@ class MPCAgent:
         chosen = state.plan[rows, torch.as_tensor(state.executed, device=self.device)]
         actions = self._writer.write(_numpy(chosen))
         # History holds what the environment really receives, after the cast to its dtype.
-        done = torch.as_tensor(actions.reshape(batch, 1, -1), dtype=self.dtype, device=self.device)
-        state = replace(
-            state,
-            actions=torch.cat([state.actions[:, 1:], done], dim=1),
-            age=state.age + 1,
-            executed=state.executed + 1,
-        )
+        done = torch.as_tensor(actions.reshape(batch, -1), dtype=self.dtype, device=self.device)
+        state = replace(state, history=state.history.executed(done), executed=state.executed + 1)
         return (actions if batched else actions[0]), state
+
+    def problem(self, observation: AnyObservation, horizon: int | None = None) -> Problem:
+        """The planning problem that an episode's first observation poses, for pictures and benchmarks.
+
+        Args:
+            observation: as for `predict`.
+            horizon: T, model steps; None means the agent's.
+
+        Raises:
+            TypeError, ValueError: as `predict`.
+        """
+        inputs, goals, _ = self._reader.read(observation, self._given_goal)
+        with torch.no_grad():
+            history = History.begin(self.world_model, self._encode(inputs), self._limits.rest)
+            goal = self._encode(goals)
+        return history.problem(self.world_model, self.objective, goal, horizon or self.horizon, self._limits)
 
     # ---- one decision, step by step ------------------------------------------------------------------------
 
@@ -281,26 +287,19 @@ class MPCAgent:
         self, state: AgentState | None, fresh: NDArray[np.bool_], inputs: Array, goals: Array
     ) -> tuple[AgentState, NDArray[np.bool_]]:
         """Take the new observations into the state; also say which rows need a new plan."""
-        model, batch = self.world_model, len(inputs)
-        span = model.history * model.action_block
-        latent = self._encode(inputs)
-        rest = self._rest.expand(batch, span, -1)
-        repeated = latent.unsqueeze(1).expand(batch, span + 1, *latent.shape[1:])
+        latent, rest = self._encode(inputs), self._limits.rest
         if state is None:
+            batch, steps = len(inputs), self.horizon * self.world_model.action_block
             state = AgentState(
-                latents=repeated,
-                actions=rest,
-                age=np.zeros(batch, np.int64),
+                history=History.begin(self.world_model, latent, rest),
                 goal=self._encode(goals),
                 goal_input=np.array(goals),
-                planner=None,
-                plan=self._rest.expand(batch, self.horizon * model.action_block, -1),
+                search=None,
+                plan=rest.expand(batch, steps, -1),
                 executed=np.zeros(batch, np.int64),
             )
             return state, np.ones(batch, bool)
 
-        restart = torch.as_tensor(fresh, device=self.device)
-        latents = torch.cat([state.latents[:, 1:], latent.unsqueeze(1)], dim=1)
         changed = np.array([not np.array_equal(a, b) for a, b in zip(goals, state.goal_input, strict=True)])
         goal, goal_input = state.goal, state.goal_input
         if changed.any():
@@ -308,15 +307,8 @@ class MPCAgent:
             goal[torch.as_tensor(changed, device=self.device)] = self._encode(goals[changed])
             goal_input = np.array(goals)
         replan = fresh | changed | (state.executed >= self.replan_every)
-        state = replace(
-            state,
-            latents=torch.where(_like(restart, latents), repeated, latents),
-            actions=torch.where(_like(restart, rest), rest, state.actions),
-            age=np.where(fresh, 0, state.age),
-            goal=goal,
-            goal_input=goal_input,
-        )
-        return state, replan
+        history = state.history.observed(self.world_model, latent, fresh, rest)
+        return replace(state, history=history, goal=goal, goal_input=goal_input), replan
 
     def _replan(
         self, state: AgentState, replan: NDArray[np.bool_], fresh: NDArray[np.bool_], started: float
@@ -333,12 +325,14 @@ class MPCAgent:
                 done.append((rows, plan))
         rows, plan = _together(done)
         self.last_plan = plan
+        error, moved = state.history.select(rows).surprise(self.world_model)
+        self._continuity.watch(error, moved)
         self.diagnostics = Diagnostics(
             rows=rows,
             iterations=plan.iterations,
             plan_cost=_numpy(plan.cost),
             dynamics_residual=_numpy(plan.defects.mean(dim=1)),
-            prediction_error=self._prediction_error(state, rows),
+            prediction_error=error,
             seconds=time.perf_counter() - started,
         )
         return state
@@ -346,71 +340,44 @@ class MPCAgent:
     def _solve(
         self, state: AgentState, rows: NDArray[np.intp], fresh: NDArray[np.bool_], budget: Budget
     ) -> tuple[AgentState, Plan]:
-        """Plan for `rows` within one budget, and note plan and planner state."""
+        """Plan for `rows` within one budget, and note plan and search."""
         began = time.perf_counter()
-        problem = self._problem(state, rows)
-        with torch.no_grad():
-            planning = self._warm_start(state, problem, rows, fresh)
-        if budget.seconds is not None:  # a warm start may draw and score plans of its own
+        search = self._warm_start(state, rows, fresh)
+        if budget.seconds is not None:  # a warm start draws and scores plans of its own
             budget = replace(budget, seconds=max(budget.seconds - (time.perf_counter() - began), 1e-9))
-        plan, planning = solve(self.planner, problem, planning, budget)
+        plan, search = solve(self.planner, self._problem(state, rows), budget, search=search)
 
         index = torch.as_tensor(rows, device=self.device)
         flat = state.plan.clone()
         flat[index] = plan.actions.reshape(len(rows), *flat.shape[1:]).to(flat.dtype)
         executed = state.executed.copy()
         executed[rows] = 0
-        everyone = len(rows) == len(executed)
-        everything = planning if everyone else replace_rows(state.planner, index, planning)
-        return replace(state, planner=everything, plan=flat, executed=executed), plan
+        everyone = search if len(rows) == len(executed) else replace_rows(state.search, index, search)
+        return replace(state, search=everyone, plan=flat, executed=executed), plan
 
     def _problem(self, state: AgentState, rows: NDArray[np.intp]) -> Problem:
-        """Pose the problem of `rows`: history k steps apart, the actions between regrouped in blocks."""
-        model, index = self.world_model, torch.as_tensor(rows, device=self.device)
-        block = model.action_block
-        past = state.actions[index][:, block:]
-        return Problem(
-            model=model,
-            objective=self.objective,
-            states=state.latents[index][:, block::block],
-            past_actions=past.reshape(len(rows), model.history - 1, block * model.action_dim),
-            goal=state.goal[index],
-            horizon=self.horizon,
-            low=self._low.repeat(block),
-            high=self._high.repeat(block),
-        )
+        """Pose the problem of `rows`."""
+        goal = state.goal[torch.as_tensor(rows, device=self.device)]
+        return state.history.select(rows).problem(self.world_model, self.objective, goal, self.horizon, self._limits)
 
-    def _warm_start(self, state: AgentState, problem: Problem, rows: NDArray[np.intp], fresh: NDArray[np.bool_]) -> Any:
-        """Return planner states for `rows`: new ones where an episode begins, shifted ones elsewhere."""
-        going_on = ~fresh[rows] if state.planner is not None else np.zeros(len(rows), bool)
-        planning = None
+    def _warm_start(self, state: AgentState, rows: NDArray[np.intp], fresh: NDArray[np.bool_]) -> Search:
+        """Return searches for `rows`: new ones where an episode begins, shifted ones elsewhere."""
+        previous = state.search
+        going_on = np.zeros(len(rows), bool) if previous is None else ~fresh[rows]
+        search = previous if previous is None else select_rows(previous, torch.as_tensor(rows, device=self.device))
         if not going_on.all():
-            # Every episode starts from the same key: its noise depends on neither neighbours nor earlier
-            # episodes.
+            # Every episode starts from the same key: its noise depends on neither neighbours nor earlier episodes.
             keys = torch.full((len(rows),), self.seed, dtype=torch.int64, device=self.device)
-            planning = self.planner.init(problem, keys)
+            begun = begin(self.planner, self._problem(state, rows), keys)
+            at = torch.as_tensor(np.flatnonzero(~going_on), device=self.device)
+            search = begun if search is None else replace_rows(search, at, select_rows(begun, at))
+        assert search is not None
         for steps in np.unique(state.executed[rows][going_on]):
-            at = np.flatnonzero(going_on & (state.executed[rows] == steps))
-            old = select_rows(state.planner, torch.as_tensor(rows[at], device=self.device))
-            moved = self.planner.shift(self._problem(state, rows[at]), old, int(steps))
-            if len(at) == len(rows):
-                return moved
-            if planning is None:
-                planning = select_rows(state.planner, torch.as_tensor(rows, device=self.device))
-            planning = replace_rows(planning, torch.as_tensor(at, device=self.device), moved)
-        return planning
-
-    def _prediction_error(self, state: AgentState, rows: NDArray[np.intp]) -> Array:
-        """Compare the present latent with the model's prediction of it from k environment steps ago, [P]."""
-        model, index = self.world_model, torch.as_tensor(rows, device=self.device)
-        latents = state.latents[index]
-        with torch.no_grad():
-            predicted = model.predict(
-                latents[:, : -1 : model.action_block],
-                state.actions[index].reshape(len(rows), model.history, model.action_block * model.action_dim),
-            )
-        error = _numpy((predicted - latents[:, -1]).square().flatten(1).mean(dim=1))
-        return np.where(state.age[rows] >= model.action_block, error, np.nan)
+            at_steps = np.flatnonzero(going_on & (state.executed[rows] == steps))
+            index = torch.as_tensor(at_steps, device=self.device)
+            moved = shift(self.planner, self._problem(state, rows[at_steps]), select_rows(search, index), int(steps))
+            search = replace_rows(search, index, moved)
+        return search
 
     # ---- what comes in -------------------------------------------------------------------------------------
 
@@ -422,9 +389,9 @@ class MPCAgent:
             return np.ones(batch, bool)
         if not isinstance(state, AgentState):
             raise TypeError(f"state: expected what the previous predict returned, or None, got {type(state).__name__}")
-        if len(state.age) != batch:
+        if len(state.executed) != batch:
             raise ValueError(
-                f"observation: expected {len(state.age)} rows as in the previous call, got {batch};"
+                f"observation: expected {len(state.executed)} rows as in the previous call, got {batch};"
                 " call reset(), or pass state=None, to start with another batch size"
             )
         if episode_start is None:
@@ -456,17 +423,46 @@ class MPCAgent:
 
 
 class GRASPAgent(MPCAgent):
-    """An `MPCAgent` that plans with `GRASP.suited_to` its model unless told otherwise; the arguments are those of
+    """An `MPCAgent` that plans with `GRASP.for_model` unless told otherwise; the arguments are those of
     `MPCAgent`."""
 
     def __init__(
         self,
         world_model: WorldModel,
         action_space: spaces.Space[Any],
-        planner: Planner[Any] | None = None,
+        planner: MultiStart | AnySolver | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(world_model, action_space, planner or GRASP.suited_to(world_model), **options)
+        super().__init__(world_model, action_space, planner or GRASP.for_model(world_model), **options)
+
+
+_JUMP = 9.0
+"""How much larger than any explained change of the latent (mean square) a jump is."""
+_ENOUGH = 20
+"""Explained changes that must have been seen before anything counts as a jump."""
+
+
+class _Continuity:
+    """Notices observations that cannot follow from the ones before: a new episode that the agent was not told of."""
+
+    def __init__(self) -> None:
+        self._explained, self._largest, self._warned = 0, 0.0, False
+
+    def watch(self, error: Array, moved: Array) -> None:
+        """Compare the model's errors [P] with how far the latents moved [P]; warn once of a jump."""
+        known = np.isfinite(error)
+        explained = known & (error < 0.25 * moved)
+        jumped = known & ~explained & (moved > _JUMP * self._largest)
+        if self._explained >= _ENOUGH and jumped.any() and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "the observation jumped farther than any step before it, which the world model cannot explain; if a new"
+                " episode has begun, call agent.reset(), or pass episode_start=True to predict for its first"
+                " observation (with next-step autoreset that is one step after `terminated or truncated`)",
+                stacklevel=4,
+            )
+        self._explained += int(explained.sum())
+        self._largest = max(self._largest, float(moved[explained].max(initial=0.0)))
 
 
 def _together(parts: list[tuple[NDArray[np.intp], Plan]]) -> tuple[NDArray[np.intp], Plan]:
@@ -480,7 +476,7 @@ def _together(parts: list[tuple[NDArray[np.intp], Plan]]) -> tuple[NDArray[np.in
     traces = [
         torch.cat([t, t[:, -1:].expand(-1, longest - t.shape[1])], dim=1) for t in (plan.cost_trace for plan in plans)
     ]
-    names = ("actions", "states", "cost", "status", "defects", "restarts")
+    names = ("actions", "states", "cost", "status", "defects", "restarts", "restart")
     joined = {name: torch.cat([getattr(plan, name) for plan in plans])[order] for name in names}
     return np.sort(rows), Plan(
         **joined,
@@ -498,8 +494,3 @@ def _reference_tensor(model: WorldModel) -> Tensor:
 
 def _numpy(tensor: Tensor) -> Array:
     return tensor.detach().cpu().numpy()
-
-
-def _like(mask: Tensor, target: Tensor) -> Tensor:
-    """Reshape a row mask [B] so that it broadcasts over `target` [B, ...]."""
-    return mask.reshape(-1, *(1,) * (target.ndim - 1))

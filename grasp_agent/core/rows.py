@@ -17,7 +17,9 @@ Tree = TypeVar("Tree")
 
 
 def map_rows(fn: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:
-    """Apply `fn` to the corresponding tensors of equally built states (tensors or dataclasses of them)."""
+    """Apply `fn` to the corresponding tensors of equally built states (tensors, dataclasses of them, or None)."""
+    if tree is None:
+        return tree
     if isinstance(tree, Tensor):
         return fn(tree, *others)  # type: ignore[return-value]
     if not is_dataclass(tree) or isinstance(tree, type):

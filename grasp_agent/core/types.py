@@ -151,9 +151,10 @@ class Plan:
         status: a `Status` value per row, [B].
         defects: mean squared gap between the planner's virtual states and one-step predictions from them,
             [B, T] (all zero for planners without virtual states).
-        restarts: true rollout cost of each iterate when it was last scored, [B, R]; R is 1 for planners that keep a
-            single plan.
-        cost_trace: best true rollout cost known after each evaluation of the solve loop, [B, evaluations].
+        restarts: true rollout cost of the cheapest plan of each restart, [B, R].
+        restart: the restart that the plan is from, [B].
+        cost_trace: best true rollout cost known before the first iteration, after each, and in the end,
+            [B, iterations + 2].
         iterations: planner iterations spent.
         seconds: wall-clock time spent.
     """
@@ -164,6 +165,7 @@ class Plan:
     status: Tensor
     defects: Tensor
     restarts: Tensor
+    restart: Tensor
     cost_trace: Tensor
     iterations: int = 0
     seconds: float = 0.0

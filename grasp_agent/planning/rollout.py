@@ -1,6 +1,7 @@
-"""What plans lead to: the serial rollout and its cost, all steps at once, and a problem's parts and units.
+"""What plans lead to: the serial rollout and its cost, all steps at once, and the parts and units of a problem.
 
-Planners work on normalised actions u in [-1, 1]; an action in environment units is middle + half_range * u.
+Planners work on normalised actions u in [-1, 1]; an action in environment units is middle + half_range * u. Step sizes
+and noise scales therefore have no unit.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from grasp_agent.core.types import Problem, WorldModel
 
 
 def rollout(problem: Problem, actions: Tensor) -> Tensor:
-    """Predict serially, in T model calls: actions [B, T, A] or [B, R, T, A] -> states [..., T + 1, *S].
+    """Predict serially, in T model calls: actions [B, T, A] or [B, M, T, A] -> states [..., T + 1, *S].
 
     Actions are in environment units. The first state is the present one. Every step reads the model's whole
     history window: real frames and blocks first, predicted and planned ones as they come.
@@ -26,18 +27,17 @@ def rollout(problem: Problem, actions: Tensor) -> Tensor:
     lead, steps = actions.shape[:-2], actions.shape[-2]
     per_row = math.prod(lead[1:])
     h = problem.model.history
-    windows = action_windows(problem, actions.reshape(problem.batch, per_row, steps, problem.action_size))
-    frames = list(repeat_rows(problem.states, per_row).unbind(1))
-    for window in windows.flatten(0, 1).unbind(1):
+    many = repeat_problem(problem, per_row)
+    windows = action_windows(many, actions.reshape(-1, steps, problem.action_size))
+    frames = list(many.states.unbind(1))
+    for window in windows.unbind(1):
         frames.append(problem.model.predict(torch.stack(frames[-h:], dim=1), window))
     return torch.stack(frames[h - 1 :], dim=1).view(*lead, steps + 1, *problem.states.shape[2:])
 
 
 def action_windows(problem: Problem, actions: Tensor) -> Tensor:
-    """The blocks the model reads at every step: actions [B, R, T, A] -> [B, R, T, h, A], oldest first."""
-    restarts = actions.shape[1]
-    past = problem.past_actions.unsqueeze(1).expand(-1, restarts, -1, -1)
-    return torch.cat([past, actions], dim=2).unfold(2, problem.model.history, 1).movedim(-1, 3)
+    """The blocks the model reads at every step: actions [B, T, A] -> [B, T, h, A], oldest first."""
+    return torch.cat([problem.past_actions, actions], dim=1).unfold(1, problem.model.history, 1).movedim(-1, 2)
 
 
 def one_step(problem: Problem, u: Tensor, s: Tensor) -> Tensor:
@@ -45,51 +45,43 @@ def one_step(problem: Problem, u: Tensor, s: Tensor) -> Tensor:
 
     Args:
         problem: B problems.
-        u: normalised plans, [B, R, T, A].
-        s: s_1..s_{T-1}, [B, R, T - 1, *S].
+        u: normalised plans, [B, T, A].
+        s: s_1..s_{T-1}, [B, T - 1, *S].
 
     Returns:
-        Predictions of s_1..s_T, [B, R, T, *S], differentiable in u and s.
+        Predictions of s_1..s_T, [B, T, *S], differentiable in u and s.
     """
-    return problem.model.predict(*step_windows(problem, u, s)).view(*u.shape[:3], *s.shape[3:])
+    return problem.model.predict(*step_windows(problem, u, s)).view(*u.shape[:2], *s.shape[2:])
 
 
 def step_windows(problem: Problem, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """What F reads at each of these steps: states [B * R * T, h, *S] and blocks [B * R * T, h, A], oldest first."""
-    past = problem.states.unsqueeze(1).expand(-1, u.shape[1], *problem.states.shape[1:])
-    states = torch.cat([past, s], dim=2).unfold(2, problem.model.history, 1).movedim(-1, 3)
-    return states.flatten(0, 2), action_windows(problem, environment_units(problem, u)).flatten(0, 2)
+    """What F reads at each of these steps: states [B * T, h, *S] and blocks [B * T, h, A], oldest first."""
+    states = torch.cat([problem.states, s], dim=1).unfold(1, problem.model.history, 1).movedim(-1, 2)
+    return states.flatten(0, 1), action_windows(problem, environment_units(problem, u)).flatten(0, 1)
 
 
-def one_step_window(problem: Problem, u: Tensor, s: Tensor, begin: Tensor, width: int) -> Tensor:
-    """As `one_step`, for t = begin..begin + width - 1 alone (`begin` [B]): predictions [B, R, width, *S]."""
-    h, r = problem.model.history, u.shape[1]
-    past = problem.states.unsqueeze(1).expand(-1, r, *problem.states.shape[1:])
-    done = problem.past_actions.unsqueeze(1).expand(-1, r, -1, -1)
-    frames = take_window(torch.cat([past, s], dim=2), begin, width + h - 1).flatten(0, 1)
-    blocks = take_window(torch.cat([done, environment_units(problem, u)], dim=2), begin, width + h - 1).flatten(0, 1)
-    goal = repeat_rows(problem.goal, r)
-    part = replace(problem, states=frames[:, :h], past_actions=blocks[:, : h - 1], goal=goal, horizon=width)
-    ahead = normalised_units(problem, blocks[:, h - 1 :]).unsqueeze(1)
-    predicted: Tensor = one_step(part, ahead, frames[:, h:].unsqueeze(1)).unflatten(0, (-1, r)).squeeze(2)
-    return predicted
-
-
-def take_window(x: Tensor, begin: Tensor, width: int) -> Tensor:
-    """The entries begin..begin + width - 1 along time: [B, R, T, ...], begin [B] -> [B, R, width, ...]."""
-    index = begin.unsqueeze(1) + torch.arange(width, device=x.device)
-    taken: Tensor = torch.take_along_dim(x, index.view(len(x), 1, width, *[1] * (x.ndim - 3)), dim=2)
-    return taken
+def part_of(problem: Problem, u: Tensor, s: Tensor, begin: int, width: int) -> tuple[Problem, Tensor, Tensor]:
+    """The steps begin..begin + width - 1 of a plan [B, T, A] with states s_1..s_{T-1}: problem, actions and states."""
+    h = problem.model.history
+    frames = torch.cat([problem.states, s], dim=1)
+    blocks = torch.cat([problem.past_actions, environment_units(problem, u)], dim=1)
+    part = replace(
+        problem,
+        states=frames[:, begin : begin + h],
+        past_actions=blocks[:, begin : begin + h - 1],
+        horizon=width,
+    )
+    return part, u[:, begin : begin + width], s[:, begin : begin + width - 1]
 
 
 def true_cost(problem: Problem, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Roll out normalised plans u [B, R, T, A]: cost [B, R] (infinite if not finite) and states."""
+    """Roll out normalised plans u [B, M, T, A]: cost [B, M] (infinite if not finite) and states [B, M, T + 1, *S]."""
     states = rollout(problem, environment_units(problem, u))
     return rollout_cost(problem, u, states), states
 
 
 def rollout_cost(problem: Problem, u: Tensor, states: Tensor) -> Tensor:
-    """Cost [B, R] (infinite if not finite) of normalised plans u [B, R, T, A] with rollouts [B, R, T + 1, *S]."""
+    """Cost [B, M] (infinite if not finite) of normalised plans u [B, M, T, A] with rollouts [B, M, T + 1, *S]."""
     goal = repeat_rows(problem.goal, u.shape[1])
     actions = environment_units(problem, u).flatten(0, 1)
     cost = problem.objective.trajectory_cost(states[:, :, 1:].flatten(0, 1), actions, goal)
@@ -124,15 +116,21 @@ def normalised_units(problem: Problem, actions: Tensor) -> Tensor:
     return u.clamp(-1, 1)
 
 
+def latent_scale(problem: Problem) -> Tensor:
+    """The unit in which planners measure latents: the root mean square of goal minus present, [B]."""
+    gap = (problem.goal - problem.states[:, -1]).flatten(1)
+    return gap.square().mean(1).sqrt().clamp(min=1e-6)
+
+
+def per_row(x: Tensor, like: Tensor) -> Tensor:
+    """Numbers [B], shaped so that they multiply `like` [B, ...] row by row."""
+    return x.view(-1, *[1] * (like.ndim - 1))
+
+
 def zero_plan(problem: Problem) -> Tensor:
     """The plan of zero actions, clipped to the bounds, normalised, [B, T, A]."""
     zero = normalised_units(problem, torch.zeros_like(problem.low))
     return zero.expand(problem.batch, problem.horizon, -1).contiguous()
-
-
-def stand_still(problem: Problem) -> Tensor:
-    """The present state over and over, [B, T + 1, *S]."""
-    return problem.states[:, -1:].expand(-1, problem.horizon + 1, *problem.states.shape[2:]).contiguous()
 
 
 # ----- problems ---------------------------------------------------------------------------------------------
@@ -140,6 +138,8 @@ def stand_still(problem: Problem) -> Tensor:
 
 def repeat_problem(problem: Problem, times: int) -> Problem:
     """Every problem `times` times in a row: a problem of B * times rows."""
+    if times == 1:
+        return problem
     return replace(
         problem,
         states=repeat_rows(problem.states, times),
@@ -159,22 +159,14 @@ def problem_from(problem: Problem, u: Tensor, states: Tensor, t: int) -> Problem
 
     Args:
         problem: B problems.
-        u: normalised plans, [B, R, T, A].
-        states: where they lead, s_0..s_t at least, [B, R, T', *S].
+        u: normalised plans, [B, M, T, A].
+        states: where they lead, s_0..s_t at least, [B, M, T', *S].
         t: 0 to T - 1.
 
     Returns:
-        A problem of B * R rows and horizon T - t.
+        A problem of B * M rows and horizon T - t.
     """
-    h, r = problem.model.history, u.shape[1]
-    past = problem.states[:, :-1].unsqueeze(1)
-    frames = torch.cat([past.expand(-1, r, *past.shape[2:]), states], dim=2)[:, :, t : t + h]
-    done = problem.past_actions.unsqueeze(1).expand(-1, r, -1, -1)
-    blocks = torch.cat([done, environment_units(problem, u)], dim=2)[:, :, t : t + h - 1]
-    return replace(
-        problem,
-        states=frames.flatten(0, 1),
-        past_actions=blocks.flatten(0, 1),
-        goal=repeat_rows(problem.goal, r),
-        horizon=problem.horizon - t,
-    )
+    h, many = problem.model.history, repeat_problem(problem, u.shape[1])
+    frames = torch.cat([many.states[:, :-1], states.flatten(0, 1)], dim=1)[:, t : t + h]
+    blocks = torch.cat([many.past_actions, environment_units(problem, u).flatten(0, 1)], dim=1)[:, t : t + h - 1]
+    return replace(many, states=frames, past_actions=blocks, horizon=problem.horizon - t)

@@ -1,208 +1,222 @@
-"""What every planner shares: the protocol, the one solve loop, and the best plan so far.
+"""The one planning loop: iterate until the budget ends, and return the best plan by true rollout cost.
 
-A planner is a frozen dataclass of hyperparameters. What it knows about B problems is an explicit state, a
-frozen dataclass all of whose leaves are tensors [B, ...] (optimiser moments and random keys included), so
-rows can be picked, dropped and replaced like the rows of a table. `solve` is the only loop there is: it
-scores the starting plans by their true rollout cost, iterates until the budget ends, scores what came out,
-and returns the best plan ever scored.
-
-Planners work on normalised actions u in [-1, 1]; an action in environment units is middle + half_range * u.
-Step sizes and noise scales therefore have no unit.
+`iterate` is a generator of what is known after every iteration; `solve` runs it to its end. Nothing else in the package
+loops over a planner's iterations: benchmark and pictures iterate over `iterate` and look at what it yields.
 """
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from grasp_agent.core.rows import map_rows, replace_rows, select_rows, where_rows
-from grasp_agent.core.types import Budget, Plan, Problem, Status
-from grasp_agent.planning.rollout import environment_units, frozen, select_problem, stand_still, true_cost
+from grasp_agent.core.rng import make_keys
+from grasp_agent.core.rows import map_rows, replace_rows, select_rows
+from grasp_agent.core.types import Budget, Plan, Problem, Status, WorldModel
+from grasp_agent.planning.combine.multi_start import MultiStart, Search
+from grasp_agent.planning.rollout import frozen, select_problem
+from grasp_agent.planning.solvers.solver import AnySolver, Solver
 
 
 @dataclass(frozen=True)
-class Best:
-    """The best plan scored so far, per row.
+class Progress:
+    """Where planning is.
 
     Attributes:
-        actions: normalised, [B, T, A].
-        states: its true rollout, [B, T + 1, *S].
-        cost: its true rollout cost, [B]; infinite as long as nothing finite was scored.
-        candidate: which of the candidates scored together it was, [B]; -1 for the plan it began with.
+        iteration: iterations so far.
+        search: the planner's state for all B problems.
+        cost: best true rollout cost known so far, [B].
+        converged: rows that are no longer improved because their cost stopped falling, [B].
     """
 
-    actions: Tensor
-    states: Tensor
+    iteration: int
+    search: Search
     cost: Tensor
-    candidate: Tensor
-
-    def update(self, actions: Tensor, states: Tensor, cost: Tensor) -> Best:
-        """Keep the better of this and M candidates: [B, M, T, A], [B, M, T + 1, *S], [B, M]."""
-        lowest, index = cost.min(dim=1)
-        better = lowest < self.cost
-        rows = torch.arange(len(cost), device=cost.device)
-        challenger = Best(actions[rows, index], states[rows, index], lowest, index)
-        return where_rows(better, challenger, self)
+    converged: Tensor
 
 
-class PlannerState(Protocol):
-    """What the solve loop knows of a state: a frozen dataclass of [B, ...] tensors with a `best`."""
-
-    @property
-    def best(self) -> Best: ...
-
-
-State = TypeVar("State", bound=PlannerState)
-
-
-class Planner(Protocol[State]):
-    """A planning algorithm; its fields are its hyperparameters."""
-
-    @property
-    def decision_iterations(self) -> int:
-        """Iterations an agent spends on a decision when it is given no budget."""
-        ...
-
-    name: ClassVar[str]
-    """What users call it."""
-
-    def init(self, problem: Problem, keys: Tensor, start: Tensor | None = None) -> State:
-        """The state before the first iteration.
-
-        Args:
-            problem: B problems.
-            keys: one random seed per row, [B].
-            start: plans to improve, normalised, [B, T, A]; None leaves the beginning to the planner.
-        """
-        ...
-
-    def step(self, problem: Problem, state: State) -> State:
-        """One iteration."""
-        ...
-
-    def evaluate(self, problem: Problem, state: State) -> State:
-        """Score the iterates (and `best`, if it has no cost yet) by true rollout cost; keep the best."""
-        ...
-
-    def shift(self, problem: Problem, state: State, n: int) -> State:
-        """Warm start: the state for a `problem` that begins `n` environment steps after that of `state`.
-
-        If `best` has a cost, the beginning counts as scored.
-        """
-        ...
-
-    def plan(self, problem: Problem, state: State) -> Plan:
-        """The best plan scored so far."""
-        ...
-
-
-def solve(planner: Planner[State], problem: Problem, state: State, budget: Budget) -> tuple[Plan, State]:
-    """Improve `state` until the budget ends -> the best plan by true rollout cost, and the state after it.
-
-    A wall-clock limit is kept by stopping when another iteration as slow as the slowest so far, and the
-    scoring at the end, would not fit any more; the starting plans are scored whatever the limit. Works under
-    the caller's `torch.no_grad()` and `torch.inference_mode()`; the model's parameters take no gradients.
+def as_planner(planner: MultiStart | AnySolver) -> MultiStart:
+    """A bare solver as a planner: one plan, from zero actions.
 
     Raises:
-        ValueError: problem and state do not fit together, or the action bounds are not finite.
+        TypeError: neither a planner nor a solver.
     """
-    start = time.perf_counter()
+    if isinstance(planner, MultiStart):
+        return planner
+    if isinstance(planner, Solver):
+        return MultiStart(planner, restarts=1, candidates=0)
+    raise TypeError(f"planner: expected a planner such as GRASP() or a solver such as CEM(), got {planner!r}")
+
+
+def begin(planner: MultiStart | AnySolver, problem: Problem, seed: int | Tensor = 0) -> Search:
+    """What a planner knows before its first iteration.
+
+    Args:
+        planner: who plans.
+        problem: B problems.
+        seed: one for all rows, which then differ from each other, or one random key per row, [B].
+
+    Raises:
+        ValueError: the problem's parts do not fit together, or the action bounds are not finite.
+    """
     check_problem(problem)
-    made_for, wanted = list(state.best.actions.shape), [problem.batch, problem.horizon, problem.action_size]
-    if made_for != wanted:
-        raise ValueError(f"state: expected one for plans [B, T, A] = {wanted}, got {made_for}; try init()")
-    with torch.inference_mode(False), torch.enable_grad(), frozen(problem.model):
-        whole = problem = _ordinary_problem(problem)
-        state = map_rows(_ordinary, state)
-        # begun with known costs, there is nothing to score; but a time limit must know how long scoring takes
-        if budget.seconds is not None or not bool(state.best.cost.isfinite().all()):
-            state = planner.evaluate(problem, state)
-        scoring = slowest = _elapsed(start, state, budget)
-
-        rows = torch.arange(problem.batch, device=problem.goal.device)  # those still being improved
-        full, trace = state, [state.best.cost]
-        reference, stale = state.best.cost, torch.zeros_like(rows)
-        converged = torch.zeros_like(rows, dtype=torch.bool)
-        iterations = 0
-        while len(rows) and iterations < budget.iterations:
-            began = time.perf_counter()
-            if budget.seconds is not None and began + slowest + scoring > start + budget.seconds:
-                break
-            state = planner.step(problem, state)
-            iterations += 1
-            if len(rows) == whole.batch:
-                trace.append(state.best.cost)
-            else:
-                trace.append(full.best.cost.index_copy(0, rows, state.best.cost))
-            if budget.patience is not None:
-                cost = state.best.cost
-                progress = cost < reference * (1 - budget.tolerance)
-                reference = torch.where(progress, cost, reference)
-                stale = torch.where(progress, 0, stale + 1)
-                going = stale < budget.patience
-                if not bool(going.all()):  # the rest leave the batch: neighbours must not prolong their planning
-                    full = replace_rows(full, rows, planner.evaluate(problem, state))
-                    converged[rows[~going]] = True
-                    rows, reference, stale = rows[going], reference[going], stale[going]
-                    problem, state = select_problem(whole, rows), select_rows(full, rows)
-            spent = _elapsed(began, state, budget)
-            slowest = max(slowest, spent)
-        if len(rows) and iterations:
-            state = planner.evaluate(problem, state)
-            full = state if len(rows) == whole.batch else replace_rows(full, rows, state)
-
-        trace.append(full.best.cost)
-        plan = planner.plan(whole, full)
-    status = torch.where(converged, int(Status.CONVERGED), int(Status.RUNNING))
-    status = torch.where(plan.cost.isfinite(), status, int(Status.NON_FINITE))
-    trace_table = torch.stack(trace, dim=1)
-    seconds = time.perf_counter() - start
-    return replace(plan, status=status, cost_trace=trace_table, iterations=iterations, seconds=seconds), full
+    keys = seed if isinstance(seed, Tensor) else make_keys(seed, problem.batch, problem.goal.device)
+    with _planning(problem.model):
+        return as_planner(planner).begin(_ordinary_problem(problem), keys)
 
 
-def _elapsed(since: float, state: PlannerState, budget: Budget) -> float:
-    """Seconds spent; where the clock counts, reading a number back waits for a device that runs behind."""
-    if budget.seconds is not None:
-        state.best.cost.sum().item()
-    return time.perf_counter() - since
+def shift(planner: MultiStart | AnySolver, problem: Problem, search: Search, steps: int) -> Search:
+    """Warm start: what a planner knows when the problem begins `steps` environment steps after that of `search`."""
+    with _planning(problem.model):
+        return as_planner(planner).shift(_ordinary_problem(problem), map_rows(_ordinary, search), steps)
 
 
-def unscored(problem: Problem, u: Tensor) -> Best:
-    """A `Best` that waits to be scored: plan u [B, T, A], infinite cost."""
-    cost = u.new_full((problem.batch,), math.inf)
-    return Best(u, stand_still(problem), cost, torch.full_like(cost, -1, dtype=torch.int64))
+def solve(
+    planner: MultiStart | AnySolver,
+    problem: Problem,
+    budget: Budget | None = None,
+    *,
+    seed: int | Tensor = 0,
+    search: Search | None = None,
+) -> tuple[Plan, Search]:
+    """Plan until the budget ends.
 
+    Works under the caller's `torch.no_grad()` and `torch.inference_mode()`; the model's parameters take no gradients.
 
-@torch.no_grad()
-def score(problem: Problem, best: Best, u: Tensor) -> tuple[Best, Tensor, Tensor]:
-    """Score u [B, R, T, A], and a `best` that has no cost yet.
+    Args:
+        planner: who plans, e.g. `GRASP()`; a bare solver such as `CEM()` improves one plan.
+        problem: B problems.
+        budget: when to stop; None means as many iterations as an agent spends on a decision.
+        seed: as for `begin`; used if there is no `search`.
+        search: where to go on, as `begin`, `shift` or an earlier call returned it.
 
     Returns:
-        The best of them, the rollouts of u [B, R, T + 1, *S], and their costs [B, R].
+        The plan, and what the planner knows now.
+
+    Raises:
+        ValueError: problem and search do not fit together, or the action bounds are not finite.
     """
-    cost, states = true_cost(problem, torch.cat([best.actions.unsqueeze(1), u], dim=1))
-    begun = replace(best, states=states[:, 0], cost=cost[:, 0])
-    best = where_rows(best.cost.isinf(), begun, best)
-    return best.update(u, states[:, 1:], cost[:, 1:]), states[:, 1:], cost[:, 1:]
+    start = time.perf_counter()
+    planner = as_planner(planner)
+    budget = Budget(iterations=planner.decision_iterations) if budget is None else budget
+    trace = []
+    for progress in iterate(planner, problem, budget, seed=seed, search=search, started=start):
+        trace.append(progress.cost)
+    plan, search = finish(planner, problem, progress.search)
+    trace.append(search.cost)
+    status = torch.where(progress.converged, int(Status.CONVERGED), int(Status.RUNNING))
+    status = torch.where(plan.cost.isfinite(), status, int(Status.NON_FINITE))
+    seconds = time.perf_counter() - start
+    table = torch.stack(trace, dim=1)
+    return replace(plan, status=status, cost_trace=table, iterations=progress.iteration, seconds=seconds), search
 
 
-def make_plan(problem: Problem, best: Best, defects: Tensor | None = None, restarts: Tensor | None = None) -> Plan:
-    """The plan held by `best`; `solve` fills in what it knows of status, trace, iterations and time."""
-    cost = best.cost
-    return Plan(
-        actions=environment_units(problem, best.actions).clamp(problem.low, problem.high),
-        states=best.states,
-        cost=cost,
-        status=torch.where(cost.isfinite(), int(Status.RUNNING), int(Status.NON_FINITE)),
-        defects=cost.new_zeros(problem.batch, problem.horizon) if defects is None else defects,
-        restarts=cost.unsqueeze(1) if restarts is None else restarts,
-        cost_trace=cost.unsqueeze(1),
-    )
+def finish(planner: MultiStart | AnySolver, problem: Problem, search: Search) -> tuple[Plan, Search]:
+    """Evaluate the plans that the solver stands at -> the plan to return, and what is known with them.
+
+    The given search is left as it is, so planning can go on from it as if nobody had asked.
+    """
+    planner, problem = as_planner(planner), _ordinary_problem(problem)
+    with _planning(problem.model):
+        if int(search.iteration[0]):
+            search = planner.evaluate(problem, search)
+        return planner.finish(problem, search), search
+
+
+def iterate(
+    planner: MultiStart | AnySolver,
+    problem: Problem,
+    budget: Budget,
+    *,
+    seed: int | Tensor = 0,
+    search: Search | None = None,
+    started: float | None = None,
+) -> Iterator[Progress]:
+    """Yield what is known before the first iteration and after each one; arguments as for `solve`.
+
+    Plans that a solver has not rolled out yet are not in what is yielded: `planner.evaluate` adds them. A wall-clock
+    limit, counted from `started`, is kept by stopping when another iteration as slow as the slowest so far, and a last
+    evaluation, would not fit any more. Rows that have converged leave the batch, so that neighbours do not prolong
+    their planning.
+    """
+    started = time.perf_counter() if started is None else started
+    planner = as_planner(planner)
+    check_problem(problem)
+    whole = problem = _ordinary_problem(problem)
+    search = begin(planner, problem, seed) if search is None else map_rows(_ordinary, search)
+    made_for, wanted = list(search.nothing.actions[:, 0].shape), [problem.batch, problem.horizon, problem.action_size]
+    if made_for != wanted:
+        raise ValueError(f"search: expected one for plans [B, T, A] = {wanted}, got {made_for}; try begin()")
+    clock = _Clock(budget.seconds, started)
+    if budget.seconds is not None:
+        with clock.evaluating(), _planning(problem.model):
+            clock.wait_for(planner.evaluate(problem, search))
+
+    everything, rows = search, torch.arange(problem.batch, device=problem.goal.device)  # rows still being improved
+    reference, stale = search.cost, torch.zeros_like(rows)
+    converged = torch.zeros_like(rows, dtype=torch.bool)
+    yield Progress(0, everything, everything.cost, converged)
+    for iteration in range(1, budget.iterations + 1):
+        if not len(rows) or clock.over():
+            return
+        with clock.iterating(), _planning(problem.model):
+            search = planner.step(problem, search)
+            clock.wait_for(search)
+        everything = search if len(rows) == whole.batch else replace_rows(everything, rows, search)
+        if budget.patience is not None:
+            progress = search.cost < reference * (1 - budget.tolerance)
+            reference = torch.where(progress, search.cost, reference)
+            stale = torch.where(progress, 0, stale + 1)
+            going = stale < budget.patience
+            if not bool(going.all()):
+                with _planning(problem.model):
+                    everything = replace_rows(everything, rows, planner.evaluate(problem, search))
+                converged = converged.index_fill(0, rows[~going], True)
+                rows, reference, stale = rows[going], reference[going], stale[going]
+                problem, search = select_problem(whole, rows), select_rows(everything, rows)
+        yield Progress(iteration, everything, everything.cost, converged)
+
+
+class _Clock:
+    """Keeps a wall-clock limit."""
+
+    def __init__(self, seconds: float | None, started: float) -> None:
+        self.seconds, self.started = seconds, started
+        self.evaluation = self.slowest = 0.0
+
+    def over(self) -> bool:
+        """Whether another iteration and an evaluation would end after the limit."""
+        if self.seconds is None:
+            return False
+        return time.perf_counter() + self.slowest + self.evaluation > self.started + self.seconds
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.evaluation = self.slowest = time.perf_counter() - began
+
+    @contextmanager
+    def iterating(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.slowest = max(self.slowest, time.perf_counter() - began)
+
+    def wait_for(self, search: Search) -> None:
+        """Where the clock counts, wait for a device that runs behind by reading a number back."""
+        if self.seconds is not None:
+            search.kept.cost.sum().item()
+
+
+@contextmanager
+def _planning(model: WorldModel) -> Iterator[None]:
+    """What planners need, whatever the caller's mode: gradients, but none for the model's parameters."""
+    with torch.inference_mode(False), torch.enable_grad(), frozen(model):
+        yield
 
 
 def check_problem(problem: Problem) -> None:

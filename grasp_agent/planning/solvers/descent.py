@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from grasp_agent.core.types import Problem
-from grasp_agent.planning.rollout import true_cost
+from grasp_agent.planning.plans import Plans
+from grasp_agent.planning.rollout import per_row, true_cost
 
 Optimizer = Literal["adam", "sgd"]
 OPTIMIZERS: tuple[Optimizer, ...] = ("adam", "sgd")
@@ -56,17 +57,17 @@ def descent(optimizer: Optimizer, rate: float, gradient: Tensor, moments: Moment
 
 
 def norms(gradient: Tensor) -> Tensor:
-    """Euclidean norm per row and restart: [B, R, ...] -> [B, R, 1, ...], ready to divide by."""
-    norm: Tensor = torch.linalg.vector_norm(gradient.flatten(2), dim=2)
-    return norm.view(*norm.shape, *[1] * (gradient.ndim - 2))
+    """Euclidean norm per row: [B, ...] -> [B]."""
+    norm: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    return norm
 
 
 def clipped(gradient: Tensor, limit: float | None) -> Tensor:
-    """The gradient [B, R, ...] made finite, and no longer than `limit` per row and restart."""
-    gradient = gradient.nan_to_num(0.0, 0.0, 0.0)  # one broken prediction must not poison an iterate for good
+    """The gradient [B, ...] made finite, and no longer than `limit` per row."""
+    gradient = gradient.nan_to_num(0.0, 0.0, 0.0)  # one broken prediction must not poison a plan for good
     if limit is None:
         return gradient
-    return gradient * (limit / norms(gradient).clamp(min=limit))
+    return gradient * per_row(limit / norms(gradient).clamp(min=limit), gradient)
 
 
 def require_gradient(predicted: Tensor) -> None:
@@ -78,14 +79,14 @@ def require_gradient(predicted: Tensor) -> None:
         )
 
 
-def rollout_gradient(problem: Problem, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Backpropagate through the T-step rollout of u [B, R, T, A] -> gradient, true cost [B, R], states.
+def rollout_gradient(problem: Problem, u: Tensor) -> tuple[Tensor, Plans]:
+    """Backpropagate through the T-step rollout of plans u [B, T, A] -> gradient [B, T, A], and the plans rolled out.
 
-    The cost comes for free, so descending scores its own iterates.
+    The cost comes for free, so a descent scores its own iterates.
     """
     u = u.detach().requires_grad_(True)
-    cost, states = true_cost(problem, u)
+    cost, states = true_cost(problem, u.unsqueeze(1))
     require_gradient(states)
-    total = cost.masked_fill(cost.isinf(), 0.0).sum()  # a broken restart contributes nothing, not infinity
+    total = cost.masked_fill(cost.isinf(), 0.0).sum()  # a broken plan contributes nothing, not infinity
     (gradient,) = torch.autograd.grad(total, u)
-    return gradient, cost.detach(), states.detach()
+    return gradient, Plans(u.detach().unsqueeze(1), states.detach(), cost.detach())

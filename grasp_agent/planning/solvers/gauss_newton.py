@@ -15,22 +15,21 @@ many rows as the latent has numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from grasp_agent.core.checks import positive
-from grasp_agent.core.rng import split
-from grasp_agent.core.rows import repeat_rows, take
-from grasp_agent.core.types import Plan, Problem
-from grasp_agent.planning.restarts import Restarts
-from grasp_agent.planning.rollout import environment_units, step_windows, true_cost, zero_plan
-from grasp_agent.planning.solve import Best, make_plan, score, unscored
+from grasp_agent.core.types import Problem
+from grasp_agent.planning.plans import Plans, Start, score, start_at
+from grasp_agent.planning.rollout import environment_units, step_windows
 from grasp_agent.planning.solvers.descent import require_gradient
+from grasp_agent.planning.solvers.solver import Solver
 
 LARGEST_LATENT = 512
+"""Numbers in a latent up to which Jacobians of the model are affordable."""
 _FACTORS = (0.1, 1.0, 10.0)
 _LEAST, _MOST = 1e-6, 1e6
 
@@ -38,111 +37,88 @@ _LEAST, _MOST = 1e-6, 1e6
 @dataclass(frozen=True)
 class GaussNewtonState:
     """Attributes:
-    keys: random key per row, [B].
-    actions: u, normalised, [B, R, T, A].
-    states: its rollout, [B, R, T + 1, *S].
-    damping: mu, in units of the largest curvature, [B, R].
-    cost: true rollout cost of each restart, [B, R]; infinite before it is scored.
-    scored: whether states and cost are those of the actions, [B], on the CPU.
-    best: best plan scored so far.
+    plan: u with its rollout and cost.
+    damping: mu, in units of the largest curvature, [B].
     """
 
-    keys: Tensor
-    actions: Tensor
-    states: Tensor
+    plan: Start
     damping: Tensor
-    cost: Tensor
-    scored: Tensor
-    best: Best
 
 
 @dataclass(frozen=True)
-class GaussNewton(Restarts):
-    """Gauss-Newton (iLQR) with Levenberg-Marquardt damping. How plans begin is in `Restarts`.
+class GaussNewton(Solver[GaussNewtonState]):
+    """Gauss-Newton (iLQR) with Levenberg-Marquardt damping.
 
     Attributes:
         damping: first mu, in units of the largest curvature.
     """
 
     name: ClassVar[str] = "gauss_newton"
-    decision_iterations: ClassVar[int] = 3
 
     damping: float = 0.1
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         positive(self, "damping")
 
-    def init(self, problem: Problem, keys: Tensor, start: Tensor | None = None) -> GaussNewtonState:
-        keys = keys.to(problem.goal.device)
-        u = self.beginnings(problem, split(keys, 0), start)
-        best = unscored(problem, zero_plan(problem) if start is None else start)
-        states = best.states.unsqueeze(1).expand(-1, u.shape[1], *best.states.shape[1:])
-        cost = u.new_full(u.shape[:2], torch.inf)
-        scored = torch.zeros(len(keys), dtype=torch.bool)
-        return GaussNewtonState(split(keys, 1), u, states, torch.full_like(cost, self.damping), cost, scored, best)
+    @property
+    def decision_iterations(self) -> int:
+        return 3
 
-    def step(self, problem: Problem, state: GaussNewtonState) -> GaussNewtonState:
-        state = self.evaluate(problem, state)
-        b, r = state.cost.shape
-        slope, curvature = quadratic_model(problem, state.actions, state.states)
+    def init(self, problem: Problem, start: Start, keys: Tensor) -> GaussNewtonState:
+        plan = Start(start.actions, start.states, start.cost)
+        return GaussNewtonState(plan, torch.full_like(start.cost, self.damping))
+
+    def step(self, problem: Problem, state: GaussNewtonState) -> tuple[GaussNewtonState, Plans | None]:
+        u, cost = state.plan.actions, state.plan.cost
+        slope, curvature = quadratic_model(problem, u, state.plan.states)
         with torch.no_grad():
-            u = state.actions.flatten(0, 1).flatten(1)
-            free = ((u.abs() < 1) | (u * slope > 0)).to(slope.dtype)  # of the bounds (Bertsekas, 1982)
-            slope = slope * free
-            curvature = curvature * free.unsqueeze(1) * free.unsqueeze(2)
-            unit = curvature.diagonal(dim1=1, dim2=2).amax(1).clamp(min=1e-12)
-            tried = state.damping.unsqueeze(2) * state.damping.new_tensor(_FACTORS)
-            eye = torch.eye(slope.shape[1], dtype=slope.dtype, device=slope.device)
-            mu = (tried.flatten(0, 1) * unit.unsqueeze(1))[..., None, None]
-            factor, _ = torch.linalg.cholesky_ex(curvature.unsqueeze(1) + mu * eye)
-            step = torch.cholesky_solve(slope[:, None, :, None].expand(-1, len(_FACTORS), -1, -1), factor)
-            step = step.nan_to_num(0.0, 0.0, 0.0).view(b, r, len(_FACTORS), *state.actions.shape[2:])
-            moved = (state.actions.unsqueeze(2) - step).clamp_(-1, 1).flatten(1, 2)
-            cost, states = true_cost(problem, moved)
-            lowest, which = cost.view(b, r, -1).min(dim=2)
-            index = which + len(_FACTORS) * torch.arange(r, device=cost.device)
-            better = lowest < state.cost
-            moved = torch.where(better[:, :, None, None], take(moved, index), state.actions)
-            shape = (b, r, 1, *[1] * (states.ndim - 3))
-            states = torch.where(better.view(shape), take(states, index), state.states)
-            cost = torch.where(better, lowest, state.cost)
-            damping = torch.where(better, tried.gather(2, which.unsqueeze(2)).squeeze(2), state.damping * 100)
-        best = state.best.update(moved, states, cost)
-        return replace(state, actions=moved, states=states, damping=damping.clamp(_LEAST, _MOST), cost=cost, best=best)
+            tried = state.damping.unsqueeze(1) * state.damping.new_tensor(_FACTORS)
+            steps = _damped_steps(u, slope, curvature, tried)
+        plans = score(problem, (u.unsqueeze(1) - steps).clamp_(-1, 1))
+        which = plans.cost.argmin(dim=1, keepdim=True)
+        best = plans.take(which)
+        better = (best.cost < cost.unsqueeze(1)).squeeze(1)
+        kept = state.plan.as_plans.or_cheaper(best)
+        damping = torch.where(better, tried.gather(1, which).squeeze(1), state.damping * 100)
+        return GaussNewtonState(start_at(kept), damping.clamp(_LEAST, _MOST)), kept
 
-    def evaluate(self, problem: Problem, state: GaussNewtonState) -> GaussNewtonState:
-        if bool(state.scored.all()):
-            return state  # every step scores what it makes
-        best, states, cost = score(problem, state.best, state.actions)
-        return replace(state, states=states, cost=cost, scored=torch.ones_like(state.scored), best=best)
+    def current(self, problem: Problem, state: GaussNewtonState) -> Start:
+        return state.plan
 
-    def shift(self, problem: Problem, state: GaussNewtonState, n: int) -> GaussNewtonState:
-        warm = self.warm_starts(problem, state.best, state.actions, n, split(state.keys, 0))
-        damping, scored = torch.full_like(warm.cost, self.damping), torch.ones_like(state.scored)
-        return GaussNewtonState(split(state.keys, 1), warm.actions, warm.states, damping, warm.cost, scored, warm.best)
 
-    def plan(self, problem: Problem, state: GaussNewtonState) -> Plan:
-        return make_plan(problem, state.best, restarts=state.cost)
+def _damped_steps(u: Tensor, slope: Tensor, curvature: Tensor, damping: Tensor) -> Tensor:
+    """(H + mu I)^-1 g for F values of mu at once: u [B, T, A], damping [B, F] -> [B, F, T, A].
+
+    Actions at a bound that the slope pushes further out are left where they are (Bertsekas, 1982).
+    """
+    flat = u.flatten(1)
+    free = ((flat.abs() < 1) | (flat * slope > 0)).to(slope.dtype)
+    slope, curvature = slope * free, curvature * free.unsqueeze(1) * free.unsqueeze(2)
+    unit = curvature.diagonal(dim1=1, dim2=2).amax(1).clamp(min=1e-12)
+    mu = (damping * unit.unsqueeze(1))[..., None, None]
+    eye = torch.eye(slope.shape[1], dtype=slope.dtype, device=slope.device)
+    factor, _ = torch.linalg.cholesky_ex(curvature.unsqueeze(1) + mu * eye)
+    step = torch.cholesky_solve(slope[:, None, :, None].expand(-1, damping.shape[1], -1, -1), factor)
+    return step.nan_to_num(0.0, 0.0, 0.0).view(*damping.shape, *u.shape[1:])
 
 
 def quadratic_model(problem: Problem, u: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-    """Slope and Gauss-Newton curvature of the true cost at plans u [B, R, T, A] with rollouts [B, R, T + 1, *S].
+    """Slope and Gauss-Newton curvature of the true cost at plans u [B, T, A] with rollouts [B, T + 1, *S].
 
     Returns:
-        g [B * R, T * A] and H [B * R, T * A, T * A], for normalised actions.
+        g [B, T * A] and H [B, T * A, T * A], for normalised actions.
 
     Raises:
-        ValueError: the latent is too large, or the predictions have no gradient.
+        ValueError: the latent is too large, or the predictions do not depend on the actions.
     """
-    b, r, steps, size = u.shape
+    b, steps, size = u.shape
     to_states, to_actions = linearisation(problem, u, states)
     by_state, state_curvature, by_action, action_curvature = _cost_slopes(problem, u, states)
     h, d = problem.model.history, to_states.shape[2]
     with torch.no_grad():
         half_range = (problem.high - problem.low) / 2
         to_actions = to_actions * half_range
-        past = [u.new_zeros(b * r, d, steps * size)] * h  # X of the last h states; real ones do not move
+        past = [u.new_zeros(b, d, steps * size)] * h  # X of the last h states; real ones do not move
         sensitivities = []
         for t in range(steps):
             following = torch.bmm(to_states[:, t].flatten(2), torch.cat(past, dim=1))
@@ -150,7 +126,7 @@ def quadratic_model(problem: Problem, u: Tensor, states: Tensor) -> tuple[Tensor
             following[:, :, (t + 1 - reach) * size : (t + 1) * size] += to_actions[:, t, :, h - reach :].flatten(2)
             past = [*past[1:], following]
             sensitivities.append(following)
-        x = torch.stack(sensitivities, dim=1)  # [BR, T, D, T * A]
+        x = torch.stack(sensitivities, dim=1)  # [B, T, D, T * A]
         slope = torch.einsum("ntda,ntd->na", x, by_state) + (by_action * half_range).flatten(1)
         weighted = torch.einsum("ntde,ntea->ntda", state_curvature, x)
         curvature = torch.bmm(x.flatten(1, 2).transpose(1, 2), weighted.flatten(1, 2))
@@ -160,32 +136,36 @@ def quadratic_model(problem: Problem, u: Tensor, states: Tensor) -> tuple[Tensor
 
 
 def linearisation(problem: Problem, u: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-    """Jacobians of F along plans u [B, R, T, A] with rollouts [B, R, T + 1, *S], in one model call.
+    """Jacobians of F along plans u [B, T, A] with rollouts [B, T + 1, *S], in one model call.
 
     Returns:
-        dF/ds [B * R, T, D, h, D] and dF/da [B * R, T, D, h, A] (environment units), h oldest first.
+        dF/ds [B, T, D, h, D] and dF/da [B, T, D, h, A] (environment units), h oldest first.
 
     Raises:
         ValueError: as `quadratic_model`.
     """
-    b, r, steps, size = u.shape
+    b, steps, size = u.shape
     h, d = problem.model.history, problem.goal[0].numel()
     if d > LARGEST_LATENT:
         raise ValueError(
-            f"GaussNewton: expected a latent of at most {LARGEST_LATENT} numbers, got {d}; try GRASP, whose lifted "
-            "iterations need no Jacobian"
+            f"GaussNewton: expected a latent of at most {LARGEST_LATENT} numbers, got {d}; try "
+            "GRASP.large_latent(), which needs no Jacobian"
         )
-    frames, blocks = step_windows(problem, u, states[:, :, 1:-1])
+    frames, blocks = step_windows(problem, u, states[:, 1:-1])
     with torch.enable_grad():
         frames, blocks = frames.detach().requires_grad_(True), blocks.detach().requires_grad_(True)
         predicted = problem.model.predict(frames, blocks).flatten(1)
         require_gradient(predicted)
         each = torch.eye(d, dtype=predicted.dtype, device=predicted.device).unsqueeze(1).expand(-1, len(predicted), -1)
         to_states, to_blocks = torch.autograd.grad(
-            predicted, (frames, blocks), each, is_grads_batched=True, materialize_grads=True
+            predicted, (frames, blocks), each, is_grads_batched=True, allow_unused=True
         )
-    to_states = to_states.movedim(0, 1).reshape(b * r, steps, d, h, d)
-    to_blocks = to_blocks.movedim(0, 1).reshape(b * r, steps, d, h, size)
+    if to_blocks is None:
+        require_gradient(predicted.detach())
+    if to_states is None:  # a model that looks at the actions alone
+        to_states = frames.new_zeros(d, *frames.shape)
+    to_states = to_states.movedim(0, 1).reshape(b, steps, d, h, d)
+    to_blocks = to_blocks.movedim(0, 1).reshape(b, steps, d, h, size)
     return to_states.nan_to_num(0.0, 0.0, 0.0), to_blocks.nan_to_num(0.0, 0.0, 0.0)
 
 
@@ -193,14 +173,13 @@ def _cost_slopes(problem: Problem, u: Tensor, states: Tensor) -> tuple[Tensor, T
     """Slope and curvature of the trajectory cost in every state and block, taken as independent of each other.
 
     Returns:
-        C_t [BR, T, D], C_tt [BR, T, D, D], C_a [BR, T, A], C_aa [BR, T, A, A], in environment units.
+        C_t [B, T, D], C_tt [B, T, D, D], C_a [B, T, A], C_aa [B, T, A, A], in environment units.
     """
-    n, steps = u.shape[0] * u.shape[1], u.shape[2]
+    n, steps = u.shape[:2]
     with torch.enable_grad():
-        s = states[:, :, 1:].flatten(0, 1).detach().requires_grad_(True)
-        a = environment_units(problem, u).flatten(0, 1).detach().requires_grad_(True)
-        goal = repeat_rows(problem.goal, u.shape[1])
-        total = problem.objective.trajectory_cost(s, a, goal).nan_to_num(0.0, 0.0, 0.0).sum()
+        s = states[:, 1:].detach().requires_grad_(True)
+        a = environment_units(problem, u).detach().requires_grad_(True)
+        total = problem.objective.trajectory_cost(s, a, problem.goal).nan_to_num(0.0, 0.0, 0.0).sum()
         slopes = torch.autograd.grad(total, (s, a), create_graph=True, allow_unused=True, materialize_grads=True)
         out = []
         for x, slope in zip((s, a), slopes, strict=True):

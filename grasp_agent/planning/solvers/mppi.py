@@ -14,7 +14,7 @@ cost of actions. The noise xi may keep its direction for a while (an AR(1) proce
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -22,10 +22,10 @@ from torch import Tensor
 
 from grasp_agent.core.checks import at_least, fraction, positive
 from grasp_agent.core.rng import split
-from grasp_agent.core.types import Plan, Problem
-from grasp_agent.planning.rollout import true_cost
-from grasp_agent.planning.solve import Best, make_plan, score, unscored
-from grasp_agent.planning.warm_start import shifted_plan, smooth_noise, starting_plan
+from grasp_agent.core.types import Problem
+from grasp_agent.planning.action_noise import smooth_noise
+from grasp_agent.planning.plans import Plans, Start, score, scored_start
+from grasp_agent.planning.solvers.solver import Solver
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,10 @@ class MPPIState:
     """Attributes:
     keys: random key per row, [B].
     mean: mu, normalised, [B, T, A].
-    best: best plan scored so far.
     """
 
     keys: Tensor
     mean: Tensor
-    best: Best
 
 
 def path_weights(cost: Tensor, temperature: float) -> Tensor:
@@ -54,7 +52,7 @@ def path_weights(cost: Tensor, temperature: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class MPPI:
+class MPPI(Solver[MPPIState]):
     """Model predictive path integral control.
 
     Attributes:
@@ -62,48 +60,36 @@ class MPPI:
         temperature: lambda; towards 0 the best sample alone counts, towards infinity all count alike.
         scale: sigma, in half-ranges of the action.
         correlation: of the noise on an action with that an environment step later.
-        screen: plans drawn, proposals if the model makes any, of which the cheapest is the first mean (and at a warm
-            start, if it beats the last plan).
     """
 
     name: ClassVar[str] = "mppi"
-    decision_iterations: ClassVar[int] = 4
 
     samples: int = 64
     temperature: float = 0.03
     scale: float = 0.3
     correlation: float = 0.0
-    screen: int = 32
 
     def __post_init__(self) -> None:
         at_least(self, 2, "samples")
-        at_least(self, 0, "screen")
         positive(self, "temperature", "scale")
         fraction(self, "correlation")
 
-    def init(self, problem: Problem, keys: Tensor, start: Tensor | None = None) -> MPPIState:
-        keys = keys.to(problem.goal.device)
-        if start is None:
-            start = starting_plan(problem, split(keys, 2), self.screen, self.scale, self.correlation)
-        return MPPIState(keys, start, unscored(problem, start))
+    @property
+    def decision_iterations(self) -> int:
+        return 4
+
+    def init(self, problem: Problem, start: Start, keys: Tensor) -> MPPIState:
+        return MPPIState(keys, start.actions)
 
     @torch.no_grad()
-    def step(self, problem: Problem, state: MPPIState) -> MPPIState:
+    def step(self, problem: Problem, state: MPPIState) -> tuple[MPPIState, Plans | None]:
         noise = smooth_noise(problem, split(state.keys, 0), self.samples - 1, self.correlation)
         center = state.mean.unsqueeze(1)
         samples = torch.cat([center, (center + self.scale * noise).clamp_(-1, 1)], dim=1)
-        cost, states = true_cost(problem, samples)
-        weights = path_weights(cost, self.temperature)
+        plans = score(problem, samples)
+        weights = path_weights(plans.cost, self.temperature)
         mean = (weights[:, :, None, None] * samples).sum(dim=1).clamp_(-1, 1)  # weights sum to 1 but for rounding
-        return MPPIState(split(state.keys, 1), mean, state.best.update(samples, states, cost))
+        return MPPIState(split(state.keys, 1), mean), plans.cheapest()
 
-    def evaluate(self, problem: Problem, state: MPPIState) -> MPPIState:
-        best, _, _ = score(problem, state.best, state.mean.unsqueeze(1))
-        return replace(state, best=best)
-
-    def shift(self, problem: Problem, state: MPPIState, n: int) -> MPPIState:
-        mean, best = shifted_plan(problem, state.best, state.mean, n, split(state.keys, 2), self.screen)
-        return MPPIState(split(state.keys, 1), mean, best)
-
-    def plan(self, problem: Problem, state: MPPIState) -> Plan:
-        return make_plan(problem, state.best)
+    def current(self, problem: Problem, state: MPPIState) -> Start:
+        return scored_start(problem, state.mean)

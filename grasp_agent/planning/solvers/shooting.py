@@ -2,13 +2,12 @@
 
     u_m = clip(u_zero + sigma * xi_m, -1, 1),   plan = argmin_m C(rollout of u_m)
 
-Where the model proposes plans, half of the u_m are proposals. The zero plan and, in closed loop, the shifted last
-plan are candidates too.
+Where the model proposes plans, half of the u_m are proposals.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -16,27 +15,27 @@ from torch import Tensor
 
 from grasp_agent.core.checks import at_least, fraction, positive
 from grasp_agent.core.rng import split
-from grasp_agent.core.types import Plan, Problem, proposes
-from grasp_agent.planning.rollout import true_cost, zero_plan
-from grasp_agent.planning.solve import Best, make_plan, score, unscored
-from grasp_agent.planning.warm_start import proposed_actions, shift_best, smooth_noise
+from grasp_agent.core.types import Problem, proposes
+from grasp_agent.planning.action_noise import smooth_noise
+from grasp_agent.planning.initial_guesses import proposed_actions
+from grasp_agent.planning.plans import Plans, Start, score, start_at
+from grasp_agent.planning.rollout import zero_plan
+from grasp_agent.planning.solvers.solver import Solver
 
 
 @dataclass(frozen=True)
 class ShootingState:
     """Attributes:
     keys: random key per row, [B].
-    warm: the plan to start from, normalised, [B, T, A].
-    best: best plan scored so far.
+    plan: the cheapest plan so far.
     """
 
     keys: Tensor
-    warm: Tensor
-    best: Best
+    plan: Start
 
 
 @dataclass(frozen=True)
-class RandomShooting:
+class RandomShooting(Solver[ShootingState]):
     """Random shooting.
 
     Attributes:
@@ -46,7 +45,6 @@ class RandomShooting:
     """
 
     name: ClassVar[str] = "shooting"
-    decision_iterations: ClassVar[int] = 1
 
     samples: int = 64
     scale: float = 0.5
@@ -57,27 +55,21 @@ class RandomShooting:
         positive(self, "scale")
         fraction(self, "correlation")
 
-    def init(self, problem: Problem, keys: Tensor, start: Tensor | None = None) -> ShootingState:
-        warm = zero_plan(problem) if start is None else start
-        return ShootingState(keys.to(warm.device), warm, unscored(problem, warm))
+    @property
+    def decision_iterations(self) -> int:
+        return 1
 
-    @torch.no_grad()
-    def step(self, problem: Problem, state: ShootingState) -> ShootingState:
+    def init(self, problem: Problem, start: Start, keys: Tensor) -> ShootingState:
+        return ShootingState(keys, start)
+
+    def step(self, problem: Problem, state: ShootingState) -> tuple[ShootingState, Plans | None]:
         proposed = self.samples // 2 if proposes(problem.model) else 0
         noise = smooth_noise(problem, split(state.keys, 0), self.samples - proposed, self.correlation)
         u = (zero_plan(problem).unsqueeze(1) + self.scale * noise).clamp_(-1, 1)
         if proposed:
             u = torch.cat([u, proposed_actions(problem, split(state.keys, 2), proposed)], dim=1)
-        cost, states = true_cost(problem, u)
-        return replace(state, keys=split(state.keys, 1), best=state.best.update(u, states, cost))
+        best = score(problem, u).cheapest()
+        return ShootingState(split(state.keys, 1), start_at(state.plan.as_plans.or_cheaper(best))), best
 
-    def evaluate(self, problem: Problem, state: ShootingState) -> ShootingState:
-        best, _, _ = score(problem, state.best, state.warm.unsqueeze(1))
-        return replace(state, best=best)
-
-    def shift(self, problem: Problem, state: ShootingState, n: int) -> ShootingState:
-        warm = shift_best(problem, state.best, state.warm, n).squeeze(1)
-        return ShootingState(split(state.keys, 1), warm, unscored(problem, zero_plan(problem)))
-
-    def plan(self, problem: Problem, state: ShootingState) -> Plan:
-        return make_plan(problem, state.best)
+    def current(self, problem: Problem, state: ShootingState) -> Start:
+        return state.plan

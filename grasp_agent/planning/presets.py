@@ -1,0 +1,77 @@
+"""Planners by name, with defaults that suit a model, and settings of their parts by path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from grasp_agent.core.types import WorldModel
+from grasp_agent.planning.combine.multi_start import MultiStart
+from grasp_agent.planning.grasp import GRASP
+from grasp_agent.planning.prior import Prior
+from grasp_agent.planning.solvers.cem import CEM
+from grasp_agent.planning.solvers.collocation import LatCo
+from grasp_agent.planning.solvers.gauss_newton import GaussNewton
+from grasp_agent.planning.solvers.gradient import GradientDescent
+from grasp_agent.planning.solvers.icem import ICEM
+from grasp_agent.planning.solvers.lbfgs import LBFGS
+from grasp_agent.planning.solvers.mppi import MPPI
+from grasp_agent.planning.solvers.shooting import RandomShooting
+from grasp_agent.planning.solvers.solver import AnySolver
+
+
+def _sampling(solver: AnySolver, candidates: int = 32) -> MultiStart:
+    """One plan: solvers that sample around a mean look widely by themselves."""
+    return MultiStart(solver, restarts=1, candidates=candidates, refresh=0)
+
+
+PLANNERS: dict[str, Callable[[WorldModel], MultiStart]] = {
+    "grasp": GRASP.for_model,
+    "gd": lambda model: MultiStart(GradientDescent()),
+    "gauss_newton": lambda model: MultiStart(GaussNewton()),
+    "lbfgs": lambda model: MultiStart(LBFGS()),
+    "cem": lambda model: _sampling(CEM()),
+    "icem": lambda model: _sampling(ICEM()),
+    "mppi": lambda model: _sampling(MPPI()),
+    "latco": lambda model: MultiStart(LatCo()),
+    "shooting": lambda model: _sampling(RandomShooting(), candidates=0),
+    "prior": lambda model: Prior(),
+}
+"""Every planner by the name that users type."""
+
+
+def planner_for(name: str, model: WorldModel, **settings: Any) -> MultiStart:
+    """A planner by its name, with the defaults that suit a model but for `settings` (see `with_settings`).
+
+    Raises:
+        ValueError: an unknown name, or settings that the planner does not know or refuses.
+    """
+    if name not in PLANNERS:
+        raise ValueError(f"planner: expected one of {', '.join(PLANNERS)}, got {name!r}")
+    return with_settings(PLANNERS[name](model), settings)
+
+
+def with_settings(planner: MultiStart, settings: dict[str, Any]) -> MultiStart:
+    """A planner with some settings changed, by their path: {"restarts": 8, "solver.damping": 0.01}.
+
+    Raises:
+        ValueError: a path that leads nowhere, or a value that is refused.
+    """
+    changed: Any = planner
+    for path, value in settings.items():
+        changed = _changed(changed, path, path.split("."), value)
+    result: MultiStart = changed
+    return result
+
+
+def _changed(part: Any, path: str, names: list[str], value: Any) -> Any:
+    known = [f.name for f in fields(part)] if is_dataclass(part) and not isinstance(part, type) else []
+    if names[0] not in known:
+        raise ValueError(
+            f"setting {path!r}: expected one of {', '.join(known) or 'no further names'} at {names[0]!r} of"
+            f" {type(part).__name__}"
+        )
+    if len(names) > 1:
+        value = _changed(getattr(part, names[0]), path, names[1:], value)
+    return replace(part, **{names[0]: value})
