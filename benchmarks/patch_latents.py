@@ -22,7 +22,6 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from grasp_agent.benchmark.episodes import Contestant, CountingModel, Episodes
+from grasp_agent.benchmark.counting import CountingModel
+from grasp_agent.benchmark.episodes import Contestant, Episodes
 from grasp_agent.benchmark.report import write_report
 from grasp_agent.benchmark.stages import Benchmark
+from grasp_agent.core.types import Budget
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.data.dataset import META_NAME
 from grasp_agent.models import load_world_model
@@ -42,9 +43,18 @@ from grasp_agent.models.dino_wm.backbone import save_backbone
 from grasp_agent.models.dino_wm.model import DinoWMConfig, DinoWorldModel
 from grasp_agent.models.planar_push import latents_of_states, pose_errors
 from grasp_agent.objectives.goal_distance import GoalDistance
-from grasp_agent.planning import CEM, GRASP, ICEM, MPPI, GradientDescent, LatCo, RandomShooting
-from grasp_agent.planning.rollout import frozen
-from grasp_agent.planning.solve import Planner
+from grasp_agent.planning import (
+    CEM,
+    GRASP,
+    LBFGS,
+    Alternate,
+    GradientDescent,
+    Lifted,
+    MultiStart,
+    iterate,
+    with_settings,
+)
+from grasp_agent.planning.solvers.solver import AnySolver
 from grasp_agent.training.dynamics import unrolled
 from grasp_agent.training.folder import write_json
 from grasp_agent.training.loop import Batch, Losses, Stage, run_stage
@@ -274,83 +284,48 @@ def speed(model: DinoWorldModel, steps: Sequence[int] = (5, 10, 16), rounds: int
     counting = CountingModel(model)
     found: dict[str, Any] = {}
     for restarts in (1, 4):
-        lifted = GRASP(restarts=restarts, refresh=0, screen=0, sync_every=None)
-        kinds: dict[str, Planner[Any]] = {
-            "lifted": lifted,
-            "lifted, state gradients": replace(lifted, stop_gradient=False),
-            "rollout and its gradient": GradientDescent(restarts=restarts, refresh=0, screen=0),
+        solvers: dict[str, AnySolver] = {
+            "lifted": Lifted(),
+            "lifted, state gradients": Lifted(stop_gradient=False),
+            "rollout and its gradient": GradientDescent(),
         }
-        for name, planner in kinds.items():
-            times = {}
+        for name, solver in solvers.items():
+            planner, times = MultiStart(solver, restarts=restarts, candidates=0), {}
             for count in steps:
-                with Episodes(counting, count * model.action_block, [20000]) as episodes, frozen(counting):
-                    problem = episodes.problem(GoalDistance(running=0.0))
-                    state = planner.init(problem, torch.tensor([0]))
-                    spent = []
-                    for _ in range(rounds + 1):
-                        began = time.process_time()
-                        state = planner.step(problem, state)
-                        spent.append(time.process_time() - began)
+                with Episodes(counting, count * model.action_block, [20000]) as episodes:
+                    problem = episodes.problem(planner, GoalDistance(running=0.0))
+                loop, spent = iterate(planner, problem, Budget(iterations=rounds + 1)), []
+                next(loop)
+                for _ in range(rounds + 1):
+                    began = time.process_time()
+                    next(loop)
+                    spent.append(time.process_time() - began)
                 times[str(count)] = round(1e3 * float(np.median(spent[1:])), 2)
             found.setdefault(f"{restarts} restarts", {})[name] = times
     return found
 
 
-def contestants() -> dict[str, Planner[Any]]:
-    """Who plans for goals 25 steps ahead; the first is what the others are compared to."""
-    serial = GradientDescent(restarts=1, rate=0.1)
-    # The authors' settings for LeWM, shorter cycles: Adam, goal weight 1, and no plan is kept between cycles.
-    letter = replace(
-        GRASP.paper(), optimizer="adam", action_rate=0.02, noise=0.005, sync=serial, sync_every=10, sync_steps=5
-    )
-    cycle = GRASP(
-        restarts=4, action_rate=0.05, state_rate=0.05, goal_weight=0.1, sync=serial, sync_every=8, sync_steps=8,
-        reseed=None, branches=0, caution=0.0,
-    )  # fmt: skip
-    kept = replace(cycle, reseed=0.0)
+def contestants() -> dict[str, MultiStart]:
+    """Who plans; the first is what the others are compared to."""
+    grasp = GRASP.large_latent()
     # The lifted phase as a beginning for gradient descent through the rollout, which has the rest of the time.
-    begin = replace(cycle, sync_every=16, sync_steps=100_000)
-    fast = replace(begin, goal_weight=1.0, action_rate=0.1)
-    descent = GradientDescent(restarts=4, refresh=2)
+    lifted = Lifted(action_rate=0.1, goal_weight=1.0)
+    begin = MultiStart(Alternate(lifted, GradientDescent(), steps=(16, 100_000)), restarts=4, refresh=2)
     return {
-        "grasp": GRASP.patches(),
-        "grasp, next to no lifted phase": replace(GRASP.patches(), action_rate=1e-9),
-        "grasp, state gradients": replace(GRASP.patches(), stop_gradient=False),
-        "grasp, defaults of compact latents": GRASP(),
-        "cycle": cycle,
-        "cycle, next to no lifted phase": replace(cycle, action_rate=1e-9),
-        "cycle, reseed 0": kept,
-        "gd, 4 restarts": descent,
-        "cem, smooth": CEM(correlation=0.9),
-        "paper, Adam, 4 restarts": replace(letter, restarts=4, screen=8),
-        "begin": begin,
-        "begin, goal weight 1": replace(begin, goal_weight=1.0),
-        "begin, goal weight 1, rate 0.1": fast,
-        "begin, goal weight 1, rate 0.1, state gradients": replace(fast, stop_gradient=False),
-        "begin, goal weight 1, state gradients": replace(begin, goal_weight=1.0, stop_gradient=False),
-        "begin, goal weight 3": replace(begin, goal_weight=3.0),
-        "begin 32, goal weight 1": replace(begin, goal_weight=1.0, sync_every=32),
-        "begin, state gradients": replace(begin, stop_gradient=False),
-        "begin, plain descent": replace(begin, optimizer="sgd", action_rate=0.01, state_rate=0.25),
-        "gd": GradientDescent(),
-        "gd, 4 restarts, rate 0.03": replace(descent, rate=0.03),
-        "gd, 4 restarts, rate 0.3": replace(descent, rate=0.3),
-        "cycle, goal weight 0": replace(cycle, goal_weight=0.0),
-        "cycle, goal weight 1": replace(cycle, goal_weight=1.0),
-        "cycle, state gradients": replace(cycle, stop_gradient=False),
-        "cycle, CEM sync": replace(cycle, sync=CEM(samples=16, elites=4), sync_steps=2),
+        "grasp": grasp,
+        "grasp, next to no lifted phase": with_settings(grasp, {"solver.then.action_rate": 1e-9}),
+        "grasp, state gradients": with_settings(grasp, {"solver.then.stop_gradient": False}),
+        "gd, 4 restarts": MultiStart(GradientDescent(), restarts=4, refresh=2),
+        "lbfgs, 4 restarts": MultiStart(LBFGS(), restarts=4, refresh=2),
+        "cem, smooth": MultiStart(CEM(correlation=0.9), restarts=1, candidates=32, refresh=0),
+        "begin, goal weight 1, rate 0.1": begin,
+        "begin, goal weight 1, rate 0.1, state gradients": with_settings(begin, {"solver.first.stop_gradient": False}),
         "paper": GRASP.paper(),
-        "paper, Adam": letter,
-        "cem": CEM(),
-        "icem": ICEM(),
-        "mppi, smooth": MPPI(correlation=0.9),
-        "latco": LatCo(),
-        "shooting": RandomShooting(),
     }
 
 
 def play(
-    model: Path, out: Path, who: Mapping[str, Planner[Any]], horizon: int, goals: Sequence[int], seconds: float
+    model: Path, out: Path, who: Mapping[str, MultiStart], horizon: int, goals: Sequence[int], seconds: float
 ) -> None:
     """One plan per goal and planner, written to `out` with tables and plots."""
     threshold = json.loads((out.parent / "errors.json").read_text())["threshold"]

@@ -34,8 +34,9 @@ from grasp_agent.core.types import Budget, Plan, Problem, Status
 from grasp_agent.evaluation.results import versions
 from grasp_agent.models.io import SavedModel
 from grasp_agent.models.planar_push import pose_errors, reaches
-from grasp_agent.planning import MultiStart, Search, iterate
+from grasp_agent.planning import MultiStart, Search, as_planner, iterate
 from grasp_agent.planning.solve import finish
+from grasp_agent.planning.solvers.solver import AnySolver
 from grasp_agent.rollouts.environments import make_env
 from grasp_agent.tasks import DEFAULT_TASK
 
@@ -109,7 +110,7 @@ class Explanation:
 
 def explain(
     model: SavedModel,
-    planner: MultiStart,
+    planner: MultiStart | AnySolver,
     seed: int,
     *,
     goal_horizon: int = 50,
@@ -133,6 +134,7 @@ def explain(
     Raises:
         ValueError: an argument out of range, or a model without a decoder or for another action space.
     """
+    planner = as_planner(planner)
     iterations = DECISIONS * planner.decision_iterations if iterations is None else iterations
     for name, value, least in (("seed", seed, 0), ("horizon", horizon, 1), ("iterations", iterations, 1)):
         if value is not None and value < least:

@@ -1,4 +1,4 @@
-"""Push-T: a round pusher moves a T-shaped body, to any pose shown by a picture (PushTReach) or to a fixed one (PushT)."""
+"""Push-T: a round pusher moves a T-shaped body to a pose shown by a picture (PushTReach) or to a fixed one (PushT)."""
 
 from __future__ import annotations
 

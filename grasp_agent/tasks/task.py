@@ -64,9 +64,10 @@ class Task:
             ValueError: `info` does not say.
         """
         if self.success_key not in info:
+            found = ", ".join(map(str, info)) or "an empty info"
             raise ValueError(
-                f"environment: expected info[{self.success_key!r}] after a step, got {', '.join(map(str, info)) or 'an empty info'}"
-                "; evaluation needs to be told about success"
+                f"environment: expected info[{self.success_key!r}] after a step, got {found}; evaluation needs to be"
+                " told about success"
             )
         return bool(info[self.success_key])
 

@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from grasp_agent.evaluation.extractors import PushTReachFeatures
+from grasp_envs.pusht_features import PushTReachFeatures
 
 ENV = "grasp_envs:grasp_envs/PushTReach-v0"
 # Agent, block and heading in the arena's frame fill the first eight features.
