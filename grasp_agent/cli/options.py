@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 console = Console()
 
@@ -39,29 +28,6 @@ MaybeFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavio
 def say(text: str) -> None:
     """Print a line as it is: never broken in two, so that a command in it can be copied."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def progress_bars() -> Iterator[Callable[[str, int, int, str], None]]:
-    """While it lasts, what it gives shows (name, done, total, note), with a bar for each name."""
-    bars: dict[str, TaskID] = {}
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-    ) as progress:
-
-        def show(name: str, done: int, total: int, note: str) -> None:
-            if name not in bars:
-                # Work that an earlier run did is no measure of this one's speed: the bar begins behind it.
-                bars[name] = progress.add_task(name, total=total, completed=done, note=note)
-            progress.update(bars[name], completed=done, note=note)
-
-        yield show
 
 
 def check_device(device: str) -> None:

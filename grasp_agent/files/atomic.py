@@ -67,3 +67,9 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: str | Path) -> None:
+    """Remove what killed processes left half written in a folder; only for who holds its lock."""
+    for leftover in Path(folder).glob(f"{PREFIX}*"):
+        _remove(leftover)

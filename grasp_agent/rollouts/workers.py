@@ -1,4 +1,4 @@
-"""Work spread over processes, and the bar that shows how far it is."""
+"""Work spread over processes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Result = TypeVar("Result")
 
@@ -75,15 +72,3 @@ def _enter(enter: Callable[..., None] | None, arguments: tuple[Any, ...]) -> Non
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if enter:
         enter(*arguments)
-
-
-def progress_bar(shown: bool) -> Progress:
-    """A progress bar on the standard error stream."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not shown,
-    )
