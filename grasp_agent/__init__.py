@@ -3,7 +3,7 @@
 from grasp_agent.agent.agent import GRASPAgent, MPCAgent
 from grasp_agent.core.types import Budget, Objective, Plan, Problem, Status, WorldModel
 from grasp_agent.models import LatentWorldModel, WorldModelConfig, load_world_model
-from grasp_agent.objectives.goal_distance import GoalDistance, WeightedSum
+from grasp_agent.objectives import GoalDistance, WeightedSum
 from grasp_agent.planning import (
     CEM,
     GRASP,

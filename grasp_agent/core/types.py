@@ -26,8 +26,7 @@ Observation = Tensor | Mapping[str, Tensor]
 class WorldModel(Protocol):
     """A learned latent dynamics model: what an observation is, and what an action does to it.
 
-    Agents also read, where a model has them, `image_size` (side of the square frames it sees), `action_limit` (largest
-    action its training data cover) and `distance_weights` (how much each latent number counts in a goal's distance).
+    What else a model may offer is in `grasp_agent.core.capabilities`.
     """
 
     state_shape: tuple[int, ...]
@@ -55,32 +54,6 @@ class WorldModel(Protocol):
             The next latent, [N, *S].
         """
         ...
-
-
-class Proposing(Protocol):
-    """What a world model may offer on top: plans worth starting from, learned from the data that it was trained on."""
-
-    proposes: bool
-    """Whether it has learned to."""
-
-    def propose(self, states: Tensor, past_actions: Tensor, goal: Tensor, noise: Tensor) -> Tensor:
-        """Turn noise into plausible plans towards a goal.
-
-        Args:
-            states: the last h states, [B, h, *S].
-            past_actions: the h - 1 blocks between them in environment units, [B, h - 1, A].
-            goal: [B, *S].
-            noise: standard normal numbers, [B, N, T * k, action_dim]; each draw gives another plan.
-
-        Returns:
-            Environment actions, [B, N, T * k, action_dim], within no bounds.
-        """
-        ...
-
-
-def proposes(model: WorldModel) -> bool:
-    """Whether a world model proposes plans (see `Proposing`)."""
-    return bool(getattr(model, "proposes", False))
 
 
 class Objective(Protocol):

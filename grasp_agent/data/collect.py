@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from grasp_agent.agent.agent import AgentState, GRASPAgent
+from grasp_agent.core.capabilities import image_size_of
 from grasp_agent.data.dataset import FORMAT, META_NAME, read_meta
 from grasp_agent.planning import GRASP
 from grasp_agent.rollouts.environments import make_env
@@ -305,7 +306,7 @@ def _goal(env_id: str, obs: Any, info: dict[str, Any]) -> Any:
 
 def _planner(settings: CollectSettings, space: gymnasium.Space[Any]) -> GRASPAgent:
     agent = GRASPAgent.from_pretrained(str(settings.model), space, planner=PLANNER)
-    side = getattr(agent.world_model, "image_size", None)
+    side = image_size_of(agent.world_model)
     if side != settings.resolution:
         raise ValueError(
             f"resolution: expected {side} px, which the world model {settings.model!r} sees, got {settings.resolution}"

@@ -21,6 +21,7 @@ from gymnasium import spaces
 from torch import nn
 
 from grasp_agent.agent.agent import MPCAgent
+from grasp_agent.core.capabilities import image_size_of
 from grasp_agent.rollouts.environments import image_side, open_env, same_space
 
 OBS_TYPES = ("state", "environment_state_agent_pos", "pixels", "pixels_agent_pos")
@@ -108,7 +109,7 @@ class AgentEntrant:
         self.agent = agent
 
     def open(self, env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[gym.Env[Any, Any], dict[str, Any]]:
-        side: int | None = getattr(self.agent.world_model, "image_size", None)
+        side = image_size_of(self.agent.world_model)
         acts = self.agent.action_space
 
         def fits(env: gym.Env[Any, Any]) -> bool:

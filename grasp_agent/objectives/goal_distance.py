@@ -1,20 +1,22 @@
-"""What plans are judged by: distances to the goal in latent space, what the actions cost, and weighted sums
-of these.
-
-An objective answers two questions (the `Objective` protocol in types.py): `state_cost`, how bad a state is,
-which the dense goal shaping of GRASP asks about every virtual step; and `trajectory_cost`, the true cost of a
-predicted trajectory.
-"""
+"""The distance to the goal in latent space, and what the actions cost."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from grasp_agent.core.types import Objective, WorldModel
+from grasp_agent.core.capabilities import distance_weights_of
+from grasp_agent.core.types import WorldModel
+
+Numbers = Tensor | NDArray[Any] | Sequence[Any]
+"""Numbers of any rank: a tensor, an array, or tuples and lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,18 +34,21 @@ class GoalDistance:
         terminal: weight of the distance after the last step.
         running: weight of the distance averaged over all T steps.
         action: weight of the squared action block, environment units, averaged over all T steps.
-        weights: weight of every latent number in d, shape S; None weighs all alike.
+        weights: weight of every latent number in d, shape S; None weighs all alike. Kept as a tensor.
         probe: linear read-out W [P, D] of the flattened latent (D numbers) whose distance counts: of all a
-            visual latent holds, what matters for the task. At most one of `weights` and `probe`.
+            visual latent holds, what matters for the task. At most one of `weights` and `probe`. Kept as a tensor.
         huber: distance sqrt(d) beyond which the cost grows linearly instead of quadratically, so that far
             goals do not drown the rest; None keeps the square throughout.
+
+    Raises:
+        ValueError: a field is out of its range, no number, or not compatible with another.
     """
 
     terminal: float = 1.0
     running: float = 0.1
     action: float = 0.0
-    weights: Tensor | None = None
-    probe: Tensor | None = None
+    weights: Numbers | None = None
+    probe: Numbers | None = None
     huber: float | None = None
 
     def __post_init__(self) -> None:
@@ -62,15 +67,8 @@ class GoalDistance:
         if self.huber is not None and not self.huber > 0:
             raise ValueError(f"GoalDistance.huber: expected a positive distance or None, got {self.huber}")
         for name in ("weights", "probe"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if not bool(torch.isfinite(value).all()) or (name == "weights" and bool((value < 0).any())):
-                raise ValueError(f"GoalDistance.{name}: expected finite numbers (weights 0 or more), got {value}")
-            if name == "probe" and value.ndim != 2:
-                raise ValueError(f"GoalDistance.probe: expected a matrix [P, D], got shape {list(value.shape)}")
-            with torch.inference_mode(False):  # an inference tensor could not take part in a gradient later
-                object.__setattr__(self, name, value.detach().clone())
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _checked(name, getattr(self, name)))
 
     def state_cost(self, states: Tensor, goal: Tensor) -> Tensor:
         """d(s) for `states` [N, *S] and `goal` [N, *S] -> [N].
@@ -79,7 +77,7 @@ class GoalDistance:
             ValueError: weights or probe do not fit the latent.
         """
         gap = states - goal
-        if self.weights is not None:
+        if isinstance(self.weights, Tensor):
             if self.weights.shape != gap.shape[1:]:
                 raise ValueError(
                     f"GoalDistance.weights: expected shape {list(gap.shape[1:])} like the latent, "
@@ -88,7 +86,7 @@ class GoalDistance:
             distance = (self.weights.to(gap) * gap.square()).flatten(1).sum(1)
         else:
             gap = gap.flatten(1)
-            if self.probe is not None:
+            if isinstance(self.probe, Tensor):
                 if self.probe.shape[1] != gap.shape[1]:
                     raise ValueError(
                         f"GoalDistance.probe: expected {gap.shape[1]} columns, one per latent number, "
@@ -117,39 +115,23 @@ class GoalDistance:
 def default_objective(world_model: WorldModel) -> GoalDistance:
     """What an agent minimises unless it is told otherwise: the distance to the goal, weighed as the model says.
 
-    Models may carry `distance_weights`, one per number of their latent; without, all count alike.
+    Models may say how much each number of their latent counts (see `Weighing`); without, all count alike.
     """
-    weights = getattr(world_model, "distance_weights", None)
-    return GoalDistance(weights=None if weights is None else torch.tensor(weights))
+    return GoalDistance(weights=distance_weights_of(world_model))
 
 
-@dataclass(frozen=True, eq=False)
-class WeightedSum:
-    """A weighted sum of objectives, itself an objective.
-
-    Attributes:
-        terms: the objectives summed.
-        weights: one weight of 0 or more per term.
-    """
-
-    terms: tuple[Objective, ...]
-    weights: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if not self.terms or len(self.terms) != len(self.weights):
+def _checked(name: str, value: Numbers) -> Tensor:
+    """The numbers of a field as a tensor of its own."""
+    if not isinstance(value, Tensor):
+        try:
+            value = torch.from_numpy(np.array(value, dtype=np.float64))
+        except (TypeError, ValueError):
             raise ValueError(
-                f"WeightedSum: expected one weight per term and at least one term, "
-                f"got {len(self.terms)} terms and {len(self.weights)} weights"
-            )
-        if not all(math.isfinite(w) and w >= 0 for w in self.weights):
-            raise ValueError(f"WeightedSum.weights: expected finite weights of 0 or more, got {self.weights}")
-
-    def state_cost(self, states: Tensor, goal: Tensor) -> Tensor:
-        """Weighted sum of the terms' state costs, [N, *S] -> [N]."""
-        pairs = zip(self.weights, self.terms, strict=True)
-        return torch.stack([w * term.state_cost(states, goal) for w, term in pairs]).sum(0)
-
-    def trajectory_cost(self, states: Tensor, actions: Tensor, goal: Tensor) -> Tensor:
-        """Weighted sum of the terms' trajectory costs, [N, T, *S] and [N, T, A] -> [N]."""
-        pairs = zip(self.weights, self.terms, strict=True)
-        return torch.stack([w * term.trajectory_cost(states, actions, goal) for w, term in pairs]).sum(0)
+                f"GoalDistance.{name}: expected numbers (a tensor, an array, a tuple or a list), got {value!r}"
+            ) from None
+    if not bool(torch.isfinite(value).all()) or (name == "weights" and bool((value < 0).any())):
+        raise ValueError(f"GoalDistance.{name}: expected finite numbers (weights 0 or more), got {value}")
+    if name == "probe" and value.ndim != 2:
+        raise ValueError(f"GoalDistance.probe: expected a matrix [P, D], got shape {list(value.shape)}")
+    with torch.inference_mode(False):  # an inference tensor could not take part in a gradient later
+        return value.detach().clone()

@@ -7,8 +7,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from grasp_agent.core.capabilities import Proposing, proposes
 from grasp_agent.core.rng import normal, split
-from grasp_agent.core.types import Problem, Proposing, proposes
+from grasp_agent.core.types import Problem
 from grasp_agent.planning.action_noise import smooth_noise
 from grasp_agent.planning.plans import Plans, joined, score
 from grasp_agent.planning.rollout import frozen, normalised_units, zero_plan

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from grasp_agent.core.capabilities import proposes
 from grasp_agent.core.rng import split
-from grasp_agent.core.types import Plan, Problem, proposes
+from grasp_agent.core.types import Plan, Problem
 from grasp_agent.planning.combine.multi_start import MultiStart, Search
 from grasp_agent.planning.plans import Plans, Start
 from grasp_agent.planning.solvers.solver import AnySolver, Solver

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from grasp_agent.core.capabilities import proposes
 from grasp_agent.core.checks import at_least, fraction
-from grasp_agent.core.types import Problem, proposes
+from grasp_agent.core.types import Problem
 from grasp_agent.planning.action_noise import smooth_noise
 from grasp_agent.planning.initial_guesses import proposed_actions
 from grasp_agent.planning.plans import Plans, repeated

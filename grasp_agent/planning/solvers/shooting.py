@@ -13,9 +13,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from grasp_agent.core.capabilities import proposes
 from grasp_agent.core.checks import at_least, fraction, positive
 from grasp_agent.core.rng import split
-from grasp_agent.core.types import Problem, proposes
+from grasp_agent.core.types import Problem
 from grasp_agent.planning.action_noise import smooth_noise
 from grasp_agent.planning.initial_guesses import proposed_actions
 from grasp_agent.planning.plans import Plans, Start, score, start_at

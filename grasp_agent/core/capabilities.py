@@ -1,0 +1,128 @@
+"""What a world model may offer beyond `WorldModel`: one small protocol per ability.
+
+`isinstance(model, Picturing)` asks for an ability. Where it may also be switched off, or its value be None, there is a
+function: `image_size_of(model)`, `proposes(model)` and so on. Attributes must be plain attributes or properties: from
+Python 3.12 on, `isinstance` does not see what `torch.nn.Module` keeps apart, such as buffers.
+
+Shape letters as in `grasp_agent.core.types`; `...` is any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from grasp_agent.core.types import WorldModel
+
+
+@runtime_checkable
+class Picturing(Protocol):
+    """Reads square pictures of one size."""
+
+    image_size: int
+    """Height and width of the uint8 pictures [B, image_size, image_size, 3] that `encode` takes."""
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """Knows how far its training data go."""
+
+    action_limit: float | None
+    """Largest absolute number in an action that the training data cover, environment units; None is no limit."""
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """Says what of a goal matters."""
+
+    distance_weights: Sequence[float] | None
+    """Weight of every latent number in the distance to a goal, shape S; None weighs all alike."""
+
+
+@runtime_checkable
+class Decoding(Protocol):
+    """Draws its latents."""
+
+    decodes: bool
+    """Whether this model has a decoder."""
+
+    def decode(self, states: Tensor) -> Tensor:
+        """Latents [B, *S] -> pictures in 0..1, [B, image_size, image_size, 3]."""
+        ...
+
+
+@runtime_checkable
+class Proposing(Protocol):
+    """Offers plans worth starting from, learned from the data that it was trained on."""
+
+    proposes: bool
+    """Whether this model has learned to."""
+
+    def propose(self, states: Tensor, past_actions: Tensor, goal: Tensor, noise: Tensor) -> Tensor:
+        """Turn noise into plausible plans towards a goal.
+
+        Args:
+            states: the last h states, [B, h, *S].
+            past_actions: the h - 1 blocks between them in environment units, [B, h - 1, A].
+            goal: [B, *S].
+            noise: standard normal numbers, [B, N, T * k, action_dim]; each draw gives another plan.
+
+        Returns:
+            Environment actions, [B, N, T * k, action_dim], within no bounds.
+        """
+        ...
+
+
+class Readout(Protocol):
+    """The physical meaning of latents."""
+
+    def errors(self, latents: Tensor, goal: Tensor) -> dict[str, Tensor]:
+        """Distances between latents [..., *S] and goals [..., *S] by what they measure, each [...].
+
+        The key ends in the unit, as in "body_px" or "body_deg".
+        """
+        ...
+
+    def reaches(self, latents: Tensor, goal: Tensor) -> Tensor:
+        """Whether latents [..., *S] meet the task's own test of success for the goals [..., *S], booleans [...]."""
+        ...
+
+
+@runtime_checkable
+class ReadingOut(Protocol):
+    """Tells what its latents mean."""
+
+    readout: Readout | None
+    """Reads this model's latents; None if their numbers have no prescribed meaning."""
+
+
+def image_size_of(model: WorldModel) -> int | None:
+    """Side of the pictures that the model reads, see `Picturing`; None if it reads something else."""
+    return model.image_size if isinstance(model, Picturing) else None
+
+
+def action_limit_of(model: WorldModel) -> float | None:
+    """Largest action that the model knows, see `Bounded`; None is no limit."""
+    return model.action_limit if isinstance(model, Bounded) else None
+
+
+def distance_weights_of(model: WorldModel) -> Sequence[float] | None:
+    """How much each latent number counts in a goal's distance, see `Weighing`; None weighs all alike."""
+    return model.distance_weights if isinstance(model, Weighing) else None
+
+
+def decodes(model: WorldModel) -> bool:
+    """Whether the model draws its latents, see `Decoding`."""
+    return isinstance(model, Decoding) and model.decodes
+
+
+def proposes(model: WorldModel) -> bool:
+    """Whether the model proposes plans, see `Proposing`."""
+    return isinstance(model, Proposing) and model.proposes
+
+
+def readout_of(model: WorldModel) -> Readout | None:
+    """What tells the meaning of the model's latents, see `ReadingOut`; None if nothing does."""
+    return model.readout if isinstance(model, ReadingOut) else None
