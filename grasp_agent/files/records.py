@@ -15,7 +15,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -42,7 +42,7 @@ def columns(kind: type[Any]) -> list[str]:
 
 def as_columns(row: Any) -> dict[str, Any]:
     """A row's values by column."""
-    return dict(zip(columns(type(row)), (getattr(row, f.name) for f in fields(row)), strict=True))
+    return dict(zip(columns(type(row)), asdict(row).values(), strict=True))
 
 
 def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> None:

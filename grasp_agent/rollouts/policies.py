@@ -71,7 +71,7 @@ class AgentPolicy:
         if self.noise is not None:
             self._noises[slot] = self.noise(first.episode)
 
-    def act(self, slots: Sequence[int], observations: Sequence[Any]) -> NDArray[Any]:
+    def act(self, slots: Sequence[int], observations: Sequence[Any]) -> list[NDArray[Any]]:
         state = self._state
         if self._fresh.issuperset(slots):
             state = None
@@ -87,7 +87,7 @@ class AgentPolicy:
             state = state.with_last_action(actions)
         self._slots, self._state = list(slots), state
         self._fresh.clear()
-        return actions
+        return list(actions)
 
     def _seen(self, slot: int, observation: Any) -> dict[str, Any]:
         """An observation under the names that agents know."""
