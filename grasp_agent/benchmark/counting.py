@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from grasp_agent.core.capabilities import action_limit_of, image_size_of, proposes
 from grasp_agent.core.types import Observation, WorldModel
 
 
@@ -32,9 +33,9 @@ class CountingModel(nn.Module):
         self._predict = model.predict
         self.state_shape, self.history = model.state_shape, model.history
         self.action_dim, self.action_block = model.action_dim, model.action_block
-        self.image_size: int = model.image_size  # type: ignore[attr-defined]
-        self.action_limit: float | None = getattr(model, "action_limit", None)
-        self.proposes = proposals and bool(getattr(model, "proposes", False))
+        self.image_size = image_size_of(model)
+        self.action_limit = action_limit_of(model)
+        self.proposes = proposals and proposes(model)
         self.calls = self.rows = 0
 
     def encode(self, obs: Observation) -> Tensor:

@@ -21,8 +21,8 @@ from torch import Tensor
 from grasp_agent.agent import DEFAULT_LOOK_AHEAD, MPCAgent
 from grasp_agent.benchmark.counting import CountingModel
 from grasp_agent.benchmark.rows import ClosedRow, OpenRow
+from grasp_agent.core.capabilities import readout_of
 from grasp_agent.core.types import Budget, Objective, Plan, Problem, WorldModel
-from grasp_agent.models.planar_push import reaches
 from grasp_agent.planning import MultiStart, iterate
 from grasp_agent.planning.plans import Plans
 from grasp_agent.planning.solve import finish
@@ -64,8 +64,9 @@ def reached_test(model: WorldModel, threshold: float | None) -> Reached:
         if not (math.isfinite(threshold) and threshold > 0):
             raise ValueError(f"threshold: expected a positive latent distance, got {threshold}")
         return lambda states, goal: (states - goal).flatten(1).square().mean(1).sqrt() < threshold
-    if getattr(getattr(model, "config", None), "layout", None) == "planar_push":
-        return reaches
+    readout = readout_of(model)
+    if readout is not None:
+        return readout.reaches
     raise ValueError(
         "success under the model: expected latents that can be read as physical quantities, got others; try --threshold"
         " with the root mean square latent distance that counts as arrived"
