@@ -16,8 +16,9 @@ from grasp_agent.benchmark.plots import plot_closed, plot_open
 from grasp_agent.benchmark.rows import SETTINGS_NAME, ClosedRow, OpenRow, Row
 from grasp_agent.benchmark.stages import CALIBRATION_NAME, TUNING_NAME
 from grasp_agent.benchmark.summaries import ClosedSummary, OpenSummary, summarise_closed, summarise_open
-from grasp_agent.evaluation.results import versions, write_text
 from grasp_agent.evaluation.statistics import Interval
+from grasp_agent.files.atomic import write_text
+from grasp_agent.files.versions import versions
 
 PLANNED = {"open": "One open-loop plan", "ablation": "GRASP with one thing changed"}
 """Stages that report single plans, and what their tables are called."""

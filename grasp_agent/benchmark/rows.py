@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
-from grasp_agent.evaluation.results import write_text
+from grasp_agent.files.atomic import write_text
 
 SETTINGS_NAME = "settings.json"
 

@@ -30,12 +30,13 @@ from grasp_agent.benchmark.contestants import SPACES, describe, draw_trials, pla
 from grasp_agent.benchmark.episodes import ENV_ID, Contestant, closed_rows, open_rows, reached_test
 from grasp_agent.benchmark.rows import ClosedRow, OpenRow, Table
 from grasp_agent.core.types import Objective
-from grasp_agent.evaluation.policies import model_digest
-from grasp_agent.evaluation.results import write_text
+from grasp_agent.files.atomic import write_text
+from grasp_agent.files.digest import model_digest
+from grasp_agent.files.progress import progress_bar
 from grasp_agent.models import load_world_model
 from grasp_agent.models.registry import SavedModel
 from grasp_agent.objectives.goal_distance import GoalDistance, default_objective
-from grasp_agent.rollouts.workers import in_processes, progress_bar
+from grasp_agent.rollouts.workers import in_processes
 
 STAGES = ("open", "closed", "ablation", "tune")
 CALIBRATION_NAME, TUNING_NAME = "calibration.json", "tuning.json"

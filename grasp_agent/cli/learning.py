@@ -13,10 +13,10 @@ from grasp_agent.cli.options import (
     Words,
     check_device,
     console,
-    progress_bars,
     say,
     set_threads,
 )
+from grasp_agent.files.progress import progress_bars
 from grasp_agent.tasks import task_for
 
 
@@ -67,7 +67,7 @@ def collect(
         resolution=resolution,
         seed=seed,
     )
-    with progress_bars() as show:
+    with progress_bars(console) as show:
         run(settings, out, workers, lambda done, total: show("collect", done, total, "shards"))
     say(f"{settings.shards} shard{'s' * (settings.shards > 1)} in {out}")
     say(f"next: grasp-agent train --data {out} --out runs/train")
@@ -126,7 +126,7 @@ def train(
         seed=seed,
         **({} if backbone is None else {"backbone": backbone}),
     )
-    with progress_bars() as show:
+    with progress_bars(console) as show:
 
         def on_log(stage: str, step: int, steps: int, terms: dict[str, float]) -> None:
             show(stage, step, steps, f"loss {terms['loss']:.4g}")

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from grasp_agent.tasks import DEFAULT_TASK
 
@@ -44,29 +33,6 @@ MaybeFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavio
 def say(text: str) -> None:
     """Print a line without wrapping it, so that a command in it can be copied."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def progress_bars() -> Iterator[Callable[[str, int, int, str], None]]:
-    """Gives a function that shows (name, done, total, note) as a progress bar, one bar per name."""
-    bars: dict[str, TaskID] = {}
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-    ) as progress:
-
-        def show(name: str, done: int, total: int, note: str) -> None:
-            if name not in bars:
-                # Work of an earlier run does not count for the estimate of the remaining time.
-                bars[name] = progress.add_task(name, total=total, completed=done, note=note)
-            progress.update(bars[name], completed=done, note=note)
-
-        yield show
 
 
 def check_device(device: str) -> None:

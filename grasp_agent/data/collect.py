@@ -6,29 +6,30 @@ stopped: a shard is written in a temporary folder and renamed when whole.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from grasp_agent.agent import AgentState, GRASPAgent
+from grasp_agent.agent import GRASPAgent
 from grasp_agent.core.capabilities import image_size_of
 from grasp_agent.data.dataset import FORMAT, META_NAME, read_meta
+from grasp_agent.files.atomic import remove_unfinished, replacing, write_json
+from grasp_agent.files.lock import locked
 from grasp_agent.planning import GRASP
-from grasp_agent.rollouts.environments import make_env
-from grasp_agent.rollouts.workers import in_processes
-
-Row = tuple[Any, Any, Any]
-"""A frame, the action taken there (zero at an episode's end) and the simulator state, or None if there is none."""
+from grasp_agent.rollouts.environments import make_env, open_env
+from grasp_agent.rollouts.policies import AgentPolicy, box_actions, check_expert, expert_policy, random_policy
+from grasp_agent.rollouts.vector import Episode, TimeStep, VectorPolicy, play
+from grasp_agent.rollouts.workers import in_processes, one_thread
+from grasp_agent.tasks import Task, task_for
 
 PLANNED_TOGETHER = 50
 
@@ -129,183 +130,142 @@ def collect(
                 f"{out}: holds data of other settings (different: {', '.join(differing)}); choose a new folder"
             )
     for env_id in settings.env_ids:  # a mistake shows here, before anything is written
-        with _environment(env_id, settings) as env:
-            if settings.policy == "planner":
-                _goal(env_id, *env.reset(seed=SEED_OFFSET))
-                _planner(settings, env.action_space)
-    out.mkdir(parents=True, exist_ok=True)
-    _remove_unfinished(out)
-    temporary = out / f".{META_NAME}"
-    temporary.write_text(json.dumps(meta, indent=2) + "\n")
-    os.replace(temporary, out / META_NAME)
-
-    missing = [i for i in range(settings.shards) if not (out / f"shard-{i:05d}").is_dir()]
-    done = settings.shards - len(missing)
-    if on_shard:
-        on_shard(done, settings.shards)
-    workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
-    if workers == 1:
-        for i in missing:
-            write_shard(settings, out, i)
-            done += 1
-            if on_shard:
-                on_shard(done, settings.shards)
-        return out
-    try:
-        for _ in in_processes(write_shard, [(settings, out, i) for i in missing], workers, str(out)):
-            done += 1
-            if on_shard:
-                on_shard(done, settings.shards)
-    finally:
-        _remove_unfinished(out)
+        _check(env_id, settings)
+    with locked(out):
+        remove_unfinished(out)
+        write_json(out / META_NAME, meta)
+        missing = [(settings, out, i) for i in range(settings.shards) if not (out / _shard_name(i)).is_dir()]
+        workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
+        written = (
+            itertools.starmap(write_shard, missing)
+            if workers == 1
+            else in_processes(write_shard, missing, workers, str(out))
+        )
+        try:
+            for done, _ in enumerate(itertools.chain([None], written), settings.shards - len(missing)):
+                if on_shard:
+                    on_shard(done, settings.shards)
+        finally:
+            remove_unfinished(out)
     return out
-
-
-def _remove_unfinished(out: Path) -> None:
-    for leftover in out.glob(".writing-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def write_shard(settings: CollectSettings, out: Path, shard: int) -> None:
     """Collect the episodes of one shard and write it whole."""
     env_id = settings.env_ids[shard % len(settings.env_ids)]
-    frames: list[np.ndarray[Any, Any]] = []
-    actions: list[np.ndarray[Any, Any]] = []
-    states: list[np.ndarray[Any, Any]] = []
-    lengths: list[int] = []
-    for episode in _episodes(env_id, settings, shard):
-        lengths.append(len(episode))
-        for frame, action, state in episode:
-            frames.append(frame)
-            actions.append(action)
-            if state is not None:
-                states.append(state)
-        if len(frames) - len(lengths) >= settings.shard_steps:
-            break
+    recordings: list[_Recording] = []
+    missing = settings.shard_steps
+    with ExitStack() as stack:
+        # Planning for many episodes takes little more time than for one; nobody else gains by it.
+        slots = min(PLANNED_TOGETHER, _fewest(missing, settings)) if settings.policy == "planner" else 1
+        envs = [stack.enter_context(closing(_open(env_id, settings))) for _ in range(slots)]
+        policy = _policy(env_id, settings, envs[0])
+        if settings.policy == "planner":
+            stack.enter_context(one_thread())  # every core has a worker of its own
+        while missing > 0:
+            # No more episodes than are needed whatever their length: what is recorded is the first ones.
+            numbers = range(len(recordings), len(recordings) + _fewest(missing, settings))
+            recordings += [_Recording() for _ in numbers]
+            episodes = [_episode(settings, shard, number) for number in numbers]
+            for step in play(policy, envs, episodes, step_limit=settings.episode_length):
+                recordings[step.episode.index].add(step, task_for(env_id))
+            missing = settings.shard_steps - sum(len(recording.frames) - 1 for recording in recordings)
 
-    folder = out / f".writing-{shard:05d}-{os.getpid()}"
-    folder.mkdir()
-    np.save(folder / "frames.npy", np.stack(frames))
-    np.save(folder / "actions.npy", np.stack(actions).astype(np.float32))
-    if states:
-        np.save(folder / "states.npy", np.stack(states).astype(np.float64))
-    np.save(folder / "lengths.npy", np.array(lengths, dtype=np.int64))
-    os.replace(folder, out / f"shard-{shard:05d}")
+    arrays = {
+        "frames": np.stack([frame for recording in recordings for frame in recording.frames]),
+        "actions": np.stack([action for recording in recordings for action in recording.actions]),
+        "lengths": np.array([len(recording.frames) for recording in recordings], dtype=np.int64),
+    }
+    if states := [state for recording in recordings for state in recording.states]:
+        arrays["states"] = np.stack(states)
+    with replacing(out / _shard_name(shard)) as folder:
+        folder.mkdir()
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
 
 
-@contextlib.contextmanager
-def _environment(env_id: str, settings: CollectSettings) -> Iterator[gymnasium.Env[Any, Any]]:
-    env = _make(env_id, settings)
-    try:
-        if not isinstance(env.action_space, gymnasium.spaces.Box):
-            raise TypeError(f"{env_id}: expected a Box action space, got {env.action_space}")
-        if settings.policy == "expert" and not hasattr(env.unwrapped, "make_expert"):
-            raise ValueError(f"{env_id}: has no scripted expert (make_expert); try policy 'random'")
+class _Recording:
+    """An episode as it is written: a frame, the action taken there (zero at the end) and the simulator's state, where
+    the environment tells it, of every step."""
+
+    def __init__(self) -> None:
+        self.frames: list[NDArray[Any]] = []
+        self.actions: list[NDArray[np.float32]] = []
+        self.states: list[NDArray[np.float64]] = []
+
+    def add(self, step: TimeStep, task: Task) -> None:
+        self.frames.append(task.picture(step.observation))
+        if step.action is not None:
+            self.actions.append(np.asarray(step.action, dtype=np.float32))
+        if step.last:
+            self.actions.append(np.zeros_like(self.actions[-1]))
+        inner: Any = step.env.unwrapped
+        if hasattr(inner, "get_state"):
+            self.states.append(np.asarray(inner.get_state(), dtype=np.float64))
+
+
+def _shard_name(shard: int) -> str:
+    return f"shard-{shard:05d}"
+
+
+def _fewest(steps: int, settings: CollectSettings) -> int:
+    """The fewest episodes that can hold so many steps."""
+    return -(-steps // settings.episode_length)
+
+
+def _episode(settings: CollectSettings, shard: int, number: int) -> Episode:
+    draws = np.random.SeedSequence([settings.seed, shard, number]).generate_state(2)
+    return Episode(number, SEED_OFFSET + int(draws[0]) % SEED_OFFSET, int(draws[1]))
+
+
+# ---- environments and policies ---------------------------------------------------------------------------------
+
+
+def _check(env_id: str, settings: CollectSettings) -> None:
+    """Raise an error if the settings do not suit an environment."""
+    with closing(make_env(env_id, **dict(settings.env_kwargs))) as env:
+        box_actions(env_id, env)
+        if settings.policy == "expert":
+            check_expert(env)
+    with closing(_open(env_id, settings)) as env:
+        if settings.policy == "planner":
+            if task_for(env_id).goal(*env.reset(seed=SEED_OFFSET)) is None:
+                raise ValueError(f"{env_id}: policy 'planner' expected a goal image in observation or info, got none")
+            _planner(settings, env)
+
+
+def _open(env_id: str, settings: CollectSettings) -> gymnasium.Env[Any, Any]:
+    """The environment with frames as observations, or among them."""
+    task, shape = task_for(env_id), (settings.resolution, settings.resolution, 3)
+
+    def shows_frames(env: gymnasium.Env[Any, Any]) -> bool:
         space = env.observation_space
-        frames = space.spaces.get("pixels") if isinstance(space, gymnasium.spaces.Dict) else space
-        want = (settings.resolution, settings.resolution, 3)
-        if not isinstance(frames, gymnasium.spaces.Box) or frames.shape != want or frames.dtype != np.uint8:
-            raise ValueError(
-                f"{env_id}: expected uint8 frames of shape {want}, as observation or under its key 'pixels', "
-                f"got {space}; try another resolution, or wrap the environment"
-            )
-        yield env
-    finally:
-        env.close()
+        part = space.spaces.get(task.picture_key) if isinstance(space, gymnasium.spaces.Dict) else space
+        return isinstance(part, gymnasium.spaces.Box) and part.shape == shape and part.dtype == np.uint8
+
+    wishes = [task.pictures(settings.resolution), {}]
+    needs = (
+        f"uint8 frames of shape {shape}, as observation or under its key {task.picture_key!r} (another resolution, or a"
+        " wrapped environment, may have them)"
+    )
+    return open_env(env_id, dict(settings.env_kwargs), wishes, shows_frames, needs)[0]
 
 
-def _make(env_id: str, settings: CollectSettings) -> gymnasium.Env[Any, Any]:
-    """The environment with frames as observations: asked for by name, or as it is if it knows no such arguments."""
-    given = dict(settings.env_kwargs)
-    try:
-        return make_env(env_id, **{"obs_type": "pixels", "resolution": settings.resolution, **given})
-    except ValueError as error:
-        if not isinstance(error.__cause__, TypeError):
-            raise
-        return make_env(env_id, **given)
-
-
-def _episodes(env_id: str, settings: CollectSettings, shard: int) -> Iterator[list[Row]]:
-    """The shard's episodes, without end."""
-    if settings.policy == "planner":
-        for first in itertools.count(step=PLANNED_TOGETHER):
-            yield from _planned_episodes(env_id, settings, shard, first)
-    with _environment(env_id, settings) as env:
-        for number in itertools.count():
-            yield list(_episode(env, settings, shard, number))
-
-
-def _draws(settings: CollectSettings, shard: int, episode: int) -> tuple[int, int]:
-    """The environment's and the policy's seed."""
-    draws = np.random.SeedSequence([settings.seed, shard, episode]).generate_state(2)
-    return SEED_OFFSET + int(draws[0]) % SEED_OFFSET, int(draws[1])
-
-
-def _episode(env: gymnasium.Env[Any, Any], settings: CollectSettings, shard: int, episode: int) -> Iterator[Row]:
-    """One episode of the expert or of random actions."""
-    seed, policy_seed = _draws(settings, shard, episode)
-    obs, _ = env.reset(seed=seed)
-    inner: Any = env.unwrapped
-    act: Callable[[], Any]
+def _policy(env_id: str, settings: CollectSettings, env: gymnasium.Env[Any, Any]) -> VectorPolicy:
     if settings.policy == "expert":
-        act = inner.make_expert(policy_seed).act
-    else:
-        env.action_space.seed(policy_seed)
-        act = env.action_space.sample
-    for _ in range(settings.episode_length):
-        action = np.asarray(act(), dtype=np.float32)
-        yield _frame(obs), action, _state(inner)
-        obs, _, terminated, truncated, _ = env.step(action)
-        if terminated or truncated:
-            break
-    yield _frame(obs), np.zeros_like(action), _state(inner)
+        return expert_policy()
+    if settings.policy == "random":
+        return random_policy()
+    space = box_actions("planner", env)
+    return AgentPolicy(
+        _planner(settings, env),
+        task_for(env_id),
+        noise=lambda episode: _smooth_noise(np.random.default_rng(episode.policy_seed), space, settings.noise),
+    )
 
 
-def _planned_episodes(env_id: str, settings: CollectSettings, shard: int, first: int) -> list[list[Row]]:
-    """A batch of episodes in lock step: a planner decides for many at little more cost than for one."""
-    with contextlib.ExitStack() as stack:
-        envs = [stack.enter_context(_environment(env_id, settings)) for _ in range(PLANNED_TOGETHER)]
-        draws = [_draws(settings, shard, first + i) for i in range(len(envs))]
-        seen = [env.reset(seed=seed) for env, (seed, _) in zip(envs, draws, strict=True)]
-        observations = [obs for obs, _ in seen]
-        goals = [_goal(env_id, *first_sight) for first_sight in seen]
-        space = cast(gymnasium.spaces.Box, envs[0].action_space)
-        noise = np.stack([_smooth_noise(np.random.default_rng(seed), space, settings) for _, seed in draws])
-
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # every core has a worker of its own
-        agent = _planner(settings, space)
-        episodes: list[list[Row]] = [[] for _ in envs]
-        running = np.ones(len(envs), bool)
-        memory: AgentState | None = None
-        for t in range(settings.episode_length):
-            batch = {"pixels": np.stack([_frame(obs) for obs in observations]), "goal": np.stack(goals)}
-            planned, memory = agent.predict(batch, memory)
-            executed = np.clip(planned + noise[:, t], space.low, space.high).astype(np.float32)
-            memory = memory.with_last_action(executed)
-            for i in np.flatnonzero(running):
-                episodes[i].append((_frame(observations[i]), executed[i], _state(envs[i].unwrapped)))
-                observations[i], _, terminated, truncated, _ = envs[i].step(executed[i])
-                if terminated or truncated or t == settings.episode_length - 1:
-                    running[i] = False
-                    rest = np.zeros_like(executed[i])
-                    episodes[i].append((_frame(observations[i]), rest, _state(envs[i].unwrapped)))
-            if not running.any():
-                break
-        torch.set_num_threads(threads)
-        return episodes
-
-
-def _goal(env_id: str, obs: Any, info: dict[str, Any]) -> Any:
-    """The goal image that an environment shows or announces."""
-    goal = obs.get("goal") if isinstance(obs, dict) else info.get("goal")
-    if goal is None:
-        raise ValueError(f"{env_id}: policy 'planner' expected a goal image in observation or info, got none")
-    return goal
-
-
-def _planner(settings: CollectSettings, space: gymnasium.Space[Any]) -> GRASPAgent:
-    agent = GRASPAgent.from_pretrained(str(settings.model), space, planner=PLANNER)
+def _planner(settings: CollectSettings, env: gymnasium.Env[Any, Any]) -> GRASPAgent:
+    agent = GRASPAgent.from_pretrained(str(settings.model), env.action_space, planner=PLANNER)
     side = image_size_of(agent.world_model)
     if side != settings.resolution:
         raise ValueError(
@@ -314,20 +274,12 @@ def _planner(settings: CollectSettings, space: gymnasium.Space[Any]) -> GRASPAge
     return agent
 
 
-def _smooth_noise(generator: np.random.Generator, space: gymnasium.spaces.Box, settings: CollectSettings) -> Any:
-    """Exploration noise of an episode, [episode_length, *action shape], environment units."""
-    white = generator.normal(size=(settings.episode_length, *space.shape))
+def _smooth_noise(
+    generator: np.random.Generator, space: gymnasium.spaces.Box, scale: float
+) -> Iterator[NDArray[np.float64]]:
+    """Exploration noise, an array of the action's shape per step: in environment units, correlated over five steps."""
     keep = 0.8
-    noise = np.empty_like(white)
-    noise[0] = white[0]
-    for t in range(1, len(white)):
-        noise[t] = keep * noise[t - 1] + (1 - keep**2) ** 0.5 * white[t]
-    return settings.noise * noise * (space.high - space.low) / 2
-
-
-def _frame(obs: Any) -> Any:
-    return obs["pixels"] if isinstance(obs, dict) else obs
-
-
-def _state(inner: Any) -> Any:
-    return np.asarray(inner.get_state(), dtype=np.float64) if hasattr(inner, "get_state") else None
+    noise = generator.normal(size=space.shape)
+    while True:
+        yield scale * noise * (space.high - space.low) / 2
+        noise = keep * noise + (1 - keep**2) ** 0.5 * generator.normal(size=space.shape)

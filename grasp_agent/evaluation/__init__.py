@@ -1,8 +1,9 @@
 """Comparing agents and policies on the same episodes: runner, statistics, reports, videos."""
 
-from grasp_agent.evaluation.policies import KNOWN_ALGORITHMS, REFERENCES, load_policy
+from grasp_agent.evaluation.policies import REFERENCES
 from grasp_agent.evaluation.results import EntrantSummary, EpisodeResult, Results
 from grasp_agent.evaluation.runner import evaluate
+from grasp_agent.evaluation.sb3 import KNOWN_ALGORITHMS, load_policy
 from grasp_agent.evaluation.statistics import (
     Interval,
     bootstrap_mean,

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import pickle
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Number
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 
-from grasp_agent.evaluation.policies import Entrant, make_entrants
-from grasp_agent.evaluation.results import EpisodeResult, Results, ResultsFolder
-from grasp_agent.rollouts.workers import in_processes, progress_bar
+from grasp_agent.evaluation.policies import AgentEntrant, Entrant, make_entrants
+from grasp_agent.evaluation.results import EpisodeResult, Results
+from grasp_agent.evaluation.scoring import SameEpisodes, Scorer
+from grasp_agent.files.lock import locked
+from grasp_agent.files.progress import progress_bar
+from grasp_agent.files.records import Records, as_columns
+from grasp_agent.rollouts.environments import make_env
+from grasp_agent.rollouts.vector import Episode, play
+from grasp_agent.rollouts.workers import in_processes
+from grasp_agent.tasks import task_for
 
-_STATES = ("state", "goal_state")
+STAGE = "results"
+"""Names the files of an evaluation: results.csv, results.json."""
+
+ROUNDS = 3
+"""Episodes per slot in a job of several slots: enough that slots are used again when episodes end early, few enough
+that little is lost when a run is stopped."""
 
 
 def evaluate(
@@ -29,17 +39,19 @@ def evaluate(
     out: str | Path | None = None,
     progress: bool = True,
     workers: int = 1,
+    batch: int = 1,
 ) -> Results:
     """Let every entrant play the same seeded episodes and compare them.
 
-    Each entrant gets its own environment with the observation it needs (an agent pixels of its world model's
+    Each entrant gets its own environments with the observation it needs (an agent pictures of its world model's
     size, a saved policy the observation it was trained on); reset with the same seed, they start the same
-    episode, which is verified. The entrants take turns episode by episode, in this process or in several; results
-    do not depend on how many, save the latencies, for which each process has a core of its own at best.
+    episode, which is verified. The entrants take turns, in this process or in several. Results do not depend on how
+    many, save the latencies, for which each process has a core of its own at best. On the batch they depend by
+    rounding alone: an agent's actions differ by about 1e-6.
 
     Args:
         entrants: name to participant; the first is the one the others are compared to. See `make_entrants`.
-        env_id: a Gymnasium environment that reports `info["is_success"]`.
+        env_id: a Gymnasium environment that reports success, see `grasp_agent.tasks`.
         seeds: one episode each; all different.
         env_kwargs: arguments of the environment that everyone gets, e.g. {"goal_horizon": 25}.
         out: folder for results.csv and results.json; a killed run with the same settings goes on where it
@@ -47,62 +59,102 @@ def evaluate(
         progress: show a progress bar on the standard error stream.
         workers: processes that play; with more than one, entrants travel there pickled, and each process computes
             with one thread.
+        batch: episodes that an agent plans for side by side, which takes less time in all; latencies are then those
+            of a whole batch's decision.
 
     Returns:
         Rows and summary.
 
     Raises:
         ValueError, TypeError: bad entrants, environment, seeds or folder; entrants that would play different
-            episodes; entrants that cannot be pickled, with several workers.
-        RuntimeError: a worker process was killed.
+            episodes; entrants that cannot be pickled, with several workers; a budget in seconds for a batch.
+        RuntimeError: a worker process was killed, or another run writes to the folder.
     """
-    if workers < 1:
-        raise ValueError(f"workers: expected at least 1, got {workers}")
+    for name, number in (("workers", workers), ("batch", batch)):
+        if number < 1:
+            raise ValueError(f"{name}: expected at least 1, got {number}")
     seeds = [int(seed) for seed in seeds]
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ValueError(f"seeds: expected one or more different non-negative integers, got {seeds[:10]}")
     participants = make_entrants(entrants)
-    common = dict(env_kwargs or {})
-    with _Match(participants, env_id, common) as match:
-        settings = {"environment": env_id, "env_kwargs": common, "seeds": seeds, "entrants": match.described}
-        folder = None if out is None else ResultsFolder(out, settings)
-        rows = [] if folder is None else list(folder.rows)
-        played = {(row.entrant, row.episode) for row in rows}
-        open_games = [
-            (episode, seed, missing)
-            for episode, seed in enumerate(seeds)
-            if (missing := [name for name in participants if (name, episode) not in played])
-        ]
+    if batch > 1:
+        _refuse_seconds(participants, batch)
+    names, common = list(participants), dict(env_kwargs or {})
+    with ExitStack() as stack:
+        match = stack.enter_context(_Match(participants, env_id, common, min(batch, len(seeds))))
+        settings = {
+            "environment": env_id,
+            "env_kwargs": common,
+            "seeds": seeds,
+            "batch": batch,
+            "entrants": match.described,
+        }
+        records = None
+        rows: list[EpisodeResult] = []
+        if out is not None:
+            records = Records(stack.enter_context(locked(out)), STAGE, EpisodeResult, settings)
+            rows += records.rows
+        jobs = _jobs(names, seeds, rows, batch, workers)
         with progress_bar(progress) as bar:
-            task = bar.add_task("evaluating", total=len(seeds) * len(participants), completed=len(rows))
-            for row in _play_all(match, open_games, min(workers, len(open_games))):
-                rows.append(row)
-                if folder is not None:
-                    folder.append(row)
-                bar.update(task, description=row.entrant, advance=1)
-    order = {name: index for index, name in enumerate(participants)}
-    results = Results(settings, tuple(sorted(rows, key=lambda row: (row.episode, order[row.entrant]))))
-    if folder is not None:
-        folder.finish(results)
+            task = bar.add_task("evaluating", total=len(seeds) * len(names), completed=len(rows))
+            for played in _play_all(match, jobs, min(workers, len(jobs))):
+                if records is not None:
+                    records.append(played)
+                rows += played
+                bar.update(task, description=played[-1].entrant, advance=len(played))
+
+        def order(row: EpisodeResult) -> tuple[int, int]:
+            return row.episode, names.index(row.entrant)
+
+        results = Results(settings, tuple(sorted(rows, key=order)))
+        if records is not None:
+            records.finish(order, summary=[as_columns(entrant) for entrant in results.summary()])
     return results
 
 
-Game = tuple[int, int, list[str]]
-"""An episode's index, its seed, and who has yet to play it."""
+def _refuse_seconds(participants: Mapping[str, Entrant], batch: int) -> None:
+    for name, entrant in participants.items():
+        if isinstance(entrant, AgentEntrant):
+            budgets = (entrant.agent.budget, entrant.agent.first_budget)
+            if any(budget.seconds is not None for budget in budgets):
+                raise ValueError(
+                    f"entrant {name!r}: expected a budget of iterations with batch {batch}, got one of seconds, which"
+                    " the episodes of a batch would share; try batch 1"
+                )
+
+
+Job = list[tuple[Episode, list[str]]]
+"""Episodes, and who has yet to play each."""
+
+
+def _jobs(
+    names: Sequence[str], seeds: Sequence[int], rows: Sequence[EpisodeResult], batch: int, workers: int
+) -> list[Job]:
+    played = {(row.entrant, row.episode) for row in rows}
+    to_play = [
+        (Episode(index, seed, policy_seed=seed), missing)
+        for index, seed in enumerate(seeds)
+        if (missing := [name for name in names if (name, index) not in played])
+    ]
+    largest = 1 if batch == 1 else ROUNDS * batch
+    size = max(1, min(largest, -(-len(to_play) // workers)))
+    return [to_play[start : start + size] for start in range(0, len(to_play), size)]
 
 
 class _Match:
-    """Participants with their open environments."""
+    """Participants with their open environments, as many for each as there are slots."""
 
-    def __init__(self, participants: Mapping[str, Entrant], env_id: str, common: Mapping[str, Any]) -> None:
-        self.participants, self.env_id, self.common = dict(participants), env_id, dict(common)
-        self.envs: dict[str, gym.Env[Any, Any]] = {}
+    def __init__(self, participants: Mapping[str, Entrant], env_id: str, common: Mapping[str, Any], slots: int) -> None:
+        self.participants, self.env_id, self.common, self.slots = dict(participants), env_id, dict(common), slots
+        self.envs: dict[str, list[gym.Env[Any, Any]]] = {}
         self.described: dict[str, Any] = {}
 
     def __enter__(self) -> _Match:
         try:
             for name, entrant in self.participants.items():
-                self.envs[name], used = entrant.open(self.env_id, self.common)
+                env, used = entrant.open(self.env_id, self.common)
+                self.envs[name] = [env]
+                self.envs[name] += [make_env(self.env_id, **used) for _ in range(self.slots - 1)]
                 self.described[name] = {**entrant.describe(), "env_kwargs": used}
         except BaseException:
             self.__exit__()
@@ -110,28 +162,35 @@ class _Match:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for env in self.envs.values():
+        for env in (env for envs in self.envs.values() for env in envs):
             env.close()
 
-    def play(self, game: Game) -> Iterator[EpisodeResult]:
-        """Let those who have yet to play an episode play it."""
-        episode, seed, missing = game
-        same = SameEpisode()
-        if len(missing) < len(self.participants):
-            # Resuming within an episode: learn which one the others played.
-            first = next(iter(self.participants))
-            same.check(first, self.envs[first].reset(seed=seed)[1])
-        for name in missing:
-            yield run_episode(name, self.participants[name], self.envs[name], episode, seed, same.check)
+    def play(self, job: Job) -> Iterator[EpisodeResult]:
+        """Let those who have yet to play the episodes play them."""
+        same, task = SameEpisodes(), task_for(self.env_id)
+        first = next(iter(self.participants))
+        for episode, missing in job:
+            if len(missing) < len(self.participants):
+                # Resuming within an episode: learn which one the others played.
+                same.check(first, episode.index, self.envs[first][0].reset(seed=episode.seed)[1])
+        for name, entrant in self.participants.items():
+            scorer = Scorer(name, task)
+            episodes = [episode for episode, missing in job if name in missing]
+            for step in play(entrant.policy(self.env_id), self.envs[name], episodes):
+                if step.number == 0:
+                    same.check(name, step.episode.index, step.info)
+                if result := scorer.add(step):
+                    yield result
 
 
-def _play_all(match: _Match, games: Sequence[Game], workers: int) -> Iterator[EpisodeResult]:
-    """Play the games, here or in `workers` processes; rows come as they are ready."""
+def _play_all(match: _Match, jobs: Sequence[Job], workers: int) -> Iterator[list[EpisodeResult]]:
+    """Play the jobs, here or in `workers` processes; rows come as they are ready."""
     if workers <= 1:
-        for game in games:
-            yield from match.play(game)
+        for job in jobs:
+            for row in match.play(job):
+                yield [row]
         return
-    arguments = (match.participants, match.env_id, match.common)
+    arguments = (match.participants, match.env_id, match.common, match.slots)
     try:
         pickle.dumps(arguments)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -139,116 +198,22 @@ def _play_all(match: _Match, games: Sequence[Game], workers: int) -> Iterator[Ep
             f"entrants: expected ones that can be sent to worker processes, got one that cannot be pickled ({error});"
             " try workers=1"
         ) from None
-    jobs = [(game,) for game in games]
-    for rows in in_processes(_play_in_worker, jobs, workers, "evaluate", _enter_worker, arguments):
-        yield from rows
+    yield from in_processes(_play_in_worker, [(job,) for job in jobs], workers, "evaluate", _enter_worker, arguments)
 
 
 _worker_match: _Match | Exception
 
 
-def _enter_worker(participants: Mapping[str, Entrant], env_id: str, common: Mapping[str, Any]) -> None:
+def _enter_worker(*arguments: Any) -> None:
     global _worker_match
     torch.set_num_threads(1)
     try:
-        _worker_match = _Match(participants, env_id, common).__enter__()
+        _worker_match = _Match(*arguments).__enter__()
     except (ValueError, TypeError) as error:  # raised here it would only break the pool
         _worker_match = error
 
 
-def _play_in_worker(game: Game) -> list[EpisodeResult]:
+def _play_in_worker(job: Job) -> list[EpisodeResult]:
     if isinstance(_worker_match, Exception):
         raise _worker_match
-    return list(_worker_match.play(game))
-
-
-def run_episode(
-    name: str,
-    entrant: Entrant,
-    env: gym.Env[Any, Any],
-    episode: int,
-    seed: int,
-    on_reset: Callable[[str, Mapping[str, Any]], None] | None = None,
-    on_step: Callable[[int, bool, Any], None] | None = None,
-) -> EpisodeResult:
-    """Play one episode.
-
-    Args:
-        name: the entrant's name.
-        entrant: who plays.
-        env: its environment.
-        episode: index of the episode, for the row.
-        seed: what the environment is reset with.
-        on_reset: called with the name and the reset's info.
-        on_step: called after the reset (step 0) and after every step with the step, whether the task is
-            solved in it, and the observation.
-
-    Raises:
-        ValueError: the environment does not report `info["is_success"]`.
-    """
-    observation, info = env.reset(seed=seed)
-    if on_reset is not None:
-        on_reset(name, info)
-    if on_step is not None:
-        on_step(0, bool(info.get("is_success", False)), observation)
-    entrant.begin(env, seed, observation, info)
-    coverage = [float(info["coverage"])] if "coverage" in info else []
-    total, step, first_success, solved = 0.0, 0, None, False
-    latencies: list[float] = []
-    finished = False
-    while not finished:
-        started = time.perf_counter()
-        action = entrant.act(observation)
-        latencies.append(1000 * (time.perf_counter() - started))
-        observation, reward, terminated, truncated, info = env.step(action)
-        if "is_success" not in info:
-            raise ValueError("environment: expected info['is_success'] after a step, got none; evaluate needs it")
-        step += 1
-        total += float(reward)
-        solved = bool(info["is_success"])
-        if solved and first_success is None:
-            first_success = step
-        if "coverage" in info:
-            coverage.append(float(info["coverage"]))
-        if on_step is not None:
-            on_step(step, solved, observation)
-        finished = bool(terminated or truncated)
-    return EpisodeResult(
-        entrant=name,
-        episode=episode,
-        seed=seed,
-        success=int(first_success is not None),
-        success_final=int(solved),
-        total_return=total,
-        best_coverage=max(coverage) if coverage else None,
-        steps=step,
-        steps_to_success=first_success,
-        latency_p50_ms=float(np.percentile(latencies, 50)),
-        latency_p95_ms=float(np.percentile(latencies, 95)),
-    )
-
-
-class SameEpisode:
-    """Makes sure that everyone starts the same episode, as far as the environment's reset info tells."""
-
-    def __init__(self) -> None:
-        self._first: tuple[str, dict[str, Any]] | None = None
-
-    def check(self, name: str, info: Mapping[str, Any]) -> None:
-        """Compare an entrant's reset info with the first one's: states and single numbers (errors to the
-        goal).
-
-        Raises:
-            ValueError: they differ.
-        """
-        facts = {key: value for key, value in info.items() if key in _STATES or isinstance(value, Number)}
-        if self._first is None:
-            self._first = (name, facts)
-            return
-        first, expected = self._first
-        for key in facts.keys() & expected.keys():
-            if not np.allclose(facts[key], expected[key], rtol=0, atol=1e-9, equal_nan=True):
-                raise ValueError(
-                    f"entrants {first!r} and {name!r}: expected the same episode from the same seed, got a"
-                    f" different {key!r} ({expected[key]} and {facts[key]})"
-                )
+    return list(_worker_match.play(job))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from rich import box
@@ -11,6 +10,8 @@ from rich.text import Text
 
 from grasp_agent.evaluation.results import EntrantSummary, Results
 from grasp_agent.evaluation.statistics import Interval
+from grasp_agent.files.atomic import replacing
+from grasp_agent.tasks import task_for
 
 
 def results_table(results: Results) -> Table:
@@ -25,8 +26,10 @@ def results_table(results: Results) -> Table:
         padding=0,
     )
     table.add_column("entrant", overflow="fold")
-    with_coverage = any(entrant.mean_best_coverage is not None for entrant in summaries)
-    columns = ["success\n%", "at the\nend %", "vs first", *["best\ncover."] * with_coverage, "return"]
+    with_progress = any(entrant.mean_best_progress is not None for entrant in summaries)
+    progress = task_for(settings["environment"]).progress_key or "progress"
+    progress = progress if len(progress) <= 6 else f"{progress[:5]}."
+    columns = ["success\n%", "at the\nend %", "vs first", *[f"best\n{progress}"] * with_progress, "return"]
     for name in (*columns, "steps to\nsucceed", "ms p50\np95"):
         table.add_column(name, justify="right", no_wrap=True)
     for entrant in summaries:
@@ -36,8 +39,8 @@ def results_table(results: Results) -> Table:
             _percent(entrant.success_final),
             _difference(entrant),
         ]
-        if with_coverage:
-            cells.append("" if entrant.mean_best_coverage is None else f"{entrant.mean_best_coverage:.2f}")
+        if with_progress:
+            cells.append("" if entrant.mean_best_progress is None else f"{entrant.mean_best_progress:.2f}")
         cells += [
             f"{entrant.mean_return.value:.1f}",
             "" if entrant.median_steps_to_success is None else f"{entrant.median_steps_to_success:g}",
@@ -64,10 +67,8 @@ def plot_success(results: Results, path: str | Path) -> Path:
     axes.set_xlim(0, 100)
     axes.set_xlabel("episodes solved [%], 95 % Wilson interval")
     axes.set_title(f"{results.settings['environment']}, {len(results.settings['seeds'])} episodes", fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
-    figure.savefig(temporary, dpi=150)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
     return path
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_agent.evaluation.policies import Entrant, make_entrants
+from grasp_agent.evaluation.policies import make_entrants
 from grasp_agent.evaluation.results import EpisodeResult
-from grasp_agent.evaluation.runner import SameEpisode, run_episode
+from grasp_agent.evaluation.scoring import SameEpisodes, Scorer
+from grasp_agent.files.atomic import replacing
+from grasp_agent.rollouts.vector import Episode, TimeStep, play
+from grasp_agent.tasks import Task, task_for
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,54 +75,44 @@ def record_video(
         raise ValueError(f"video: expected a path ending in {' or '.join(SUFFIXES)}, got {path}")
     if not seeds:
         raise ValueError("seeds: expected at least one, got none")
-    participants = make_entrants(entrants)
+    participants, task = make_entrants(entrants), task_for(env_id)
+    episodes = [Episode(index, int(seed), policy_seed=int(seed)) for index, seed in enumerate(seeds)]
     rows: list[EpisodeResult] = []
-    films: list[list[list[_Moment]]] = []
+    films: list[list[list[_Moment]]] = [[] for _ in episodes]
+    same, fps = SameEpisodes(), _DEFAULT_FPS
     with ExitStack() as stack:
-        envs: dict[str, gym.Env[Any, Any]] = {}
+        envs = {}
         for name, entrant in participants.items():
             envs[name], _ = entrant.open(env_id, {**(env_kwargs or {}), "render_mode": "rgb_array"})
             stack.callback(envs[name].close)
-        fps = int(next(iter(envs.values())).metadata.get("render_fps", _DEFAULT_FPS))
-        for episode, seed in enumerate(seeds):
-            same = SameEpisode()
-            film = []
-            for name, entrant in participants.items():
-                row, moments = _film(name, entrant, envs[name], episode, int(seed), same, panel_size)
-                rows.append(row)
-                film.append(moments)
-            films.append(film)
-    names = list(participants)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
-    frames = _frames(names, films, panel_size, hold=max(1, round(HOLD_SECONDS * fps)))
-    if path.suffix == ".gif":
-        _write_gif(frames, temporary, fps)
-    else:
-        _write_mp4(frames, temporary, fps)
-    os.replace(temporary, path)
-    return rows
+            fps = int(envs[name].metadata.get("render_fps", _DEFAULT_FPS))
+        for name, entrant in participants.items():
+            scorer = Scorer(name, task)
+            for step in play(entrant.policy(env_id), [envs[name]], episodes):
+                if step.number == 0:
+                    same.check(name, step.episode.index, step.info)
+                    films[step.episode.index].append([])
+                moments = films[step.episode.index][-1]
+                moments.append(_moment(step, task, panel_size, moments[-1] if moments else None))
+                if result := scorer.add(step):
+                    rows.append(result)
+    frames = _frames(list(participants), films, panel_size, hold=max(1, round(HOLD_SECONDS * fps)))
+    with replacing(path) as temporary:
+        if path.suffix == ".gif":
+            _write_gif(frames, temporary, fps)
+        else:
+            _write_mp4(frames, temporary, fps)
+    return sorted(rows, key=lambda row: row.episode)
 
 
-def _film(
-    name: str,
-    entrant: Entrant,
-    env: gym.Env[Any, Any],
-    episode: int,
-    seed: int,
-    same: SameEpisode,
-    panel_size: int,
-) -> tuple[EpisodeResult, list[_Moment]]:
-    """Play one episode and keep a moment of every step."""
-    moments: list[_Moment] = []
-
-    def keep(step: int, solved: bool, observation: Any) -> None:
-        before = bool(moments) and (moments[-1].solved or moments[-1].solved_before)
-        scene, goal = _scene(env.render(), panel_size), _goal(observation, panel_size // GOAL_SHARE)
-        moments.append(_Moment(scene, goal, step, solved, before))
-
-    row = run_episode(name, entrant, env, episode, seed, same.check, keep)
-    return row, moments
+def _moment(step: TimeStep, task: Task, panel_size: int, before: _Moment | None) -> _Moment:
+    return _Moment(
+        picture=_scene(step.env.render(), panel_size),
+        goal=_goal(task.goal(step.observation, {}), panel_size // GOAL_SHARE),
+        step=step.number,
+        solved=bool(step.info.get(task.success_key, False)),
+        solved_before=before is not None and (before.solved or before.solved_before),
+    )
 
 
 def _scene(rendering: Any, size: int) -> Image:
@@ -130,11 +121,10 @@ def _scene(rendering: Any, size: int) -> Image:
     return Image.fromarray(np.asarray(rendering, np.uint8)).resize((size, size), Image.Resampling.LANCZOS)
 
 
-def _goal(observation: Any, side: int) -> Image | None:
+def _goal(goal: Any, side: int) -> Image | None:
     """The goal as the entrant sees it, if its observation holds a picture of it."""
     from PIL import Image
 
-    goal = observation.get("goal") if isinstance(observation, Mapping) else None
     if isinstance(goal, np.ndarray) and goal.dtype == np.uint8 and goal.ndim == 3 and goal.shape[-1] == 3:
         return Image.fromarray(goal).resize((side, side), Image.Resampling.LANCZOS)
     return None

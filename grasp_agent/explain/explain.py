@@ -32,7 +32,7 @@ from grasp_agent.agent import MPCAgent
 from grasp_agent.agent.spaces import ActionWriter, Array
 from grasp_agent.core.capabilities import decodes
 from grasp_agent.core.types import Budget, Plan, Problem, Status
-from grasp_agent.evaluation.results import versions
+from grasp_agent.files.versions import versions
 from grasp_agent.models.planar_push import pose_errors, reaches
 from grasp_agent.models.registry import SavedModel
 from grasp_agent.planning import MultiStart, Search, as_planner, iterate

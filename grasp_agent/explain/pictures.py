@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from grasp_agent.agent.spaces import Array
-from grasp_agent.evaluation.results import write_text
 from grasp_agent.explain.explain import Explanation, is_planar_push
+from grasp_agent.files.atomic import write_text
 from grasp_agent.models.planar_push import CENTRE, UNIT
 
 if TYPE_CHECKING:

@@ -58,21 +58,20 @@ def open_env(
     """
     # An error in the common arguments is the caller's, whatever the wishes.
     make_env(env_id, **env_kwargs).close()
-    seen = []
+    seen: list[str] = []
     for wish in wishes:
         kwargs = {**env_kwargs, **wish}
         try:
             env = make_env(env_id, **kwargs)
-        except ValueError:
+        except ValueError as error:
+            seen.append(str(error))
             continue
         if fits(env):
             return env, {key: value for key, value in kwargs.items() if key != "render_mode"}
         if str(env.observation_space) not in seen:
             seen.append(str(env.observation_space))
         env.close()
-    raise ValueError(
-        f"environment {env_id!r} with {dict(env_kwargs)}: expected {needs}, got only {'; '.join(seen) or 'refusals'}"
-    )
+    raise ValueError(f"environment {env_id!r} with {dict(env_kwargs)}: expected {needs}, got only {'; '.join(seen)}")
 
 
 def image_side(space: spaces.Space[Any]) -> int | None:

@@ -1,4 +1,4 @@
-"""Work spread over processes, and the bar that shows how far it is."""
+"""Work spread over processes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import torch
 
 Result = TypeVar("Result")
 
@@ -54,6 +53,17 @@ def in_processes(
         pool.shutdown(cancel_futures=True)
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute with one thread meanwhile."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 _CAN_HOLD = hasattr(signal, "pthread_sigmask")
 
 
@@ -75,15 +85,3 @@ def _enter(enter: Callable[..., None] | None, arguments: tuple[Any, ...]) -> Non
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if enter:
         enter(*arguments)
-
-
-def progress_bar(shown: bool) -> Progress:
-    """A progress bar on the standard error stream."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not shown,
-    )

@@ -68,6 +68,15 @@ class Task:
         """Environment arguments for pictures of `side` x `side` pixels."""
         return {key: side if value == "{side}" else value for key, value in self.picture_kwargs.items()}
 
+    def picture(self, observation: Any) -> Any:
+        """The picture in an observation, which may be the whole of it."""
+        return observation[self.picture_key] if isinstance(observation, Mapping) else observation
+
+    def goal(self, observation: Any, info: Mapping[str, Any]) -> Any:
+        """The goal that an observation shows or that the reset's `info` announces, or None."""
+        shown = observation.get(self.goal_key) if isinstance(observation, Mapping) else None
+        return info.get(self.goal_key) if shown is None else shown
+
     def solved(self, info: Mapping[str, Any]) -> bool:
         """Whether a step's `info` says that the task is solved in it.
 

@@ -1,0 +1,1 @@
+"""Writing to disk: whole files, locked folders, digests, records and progress."""

@@ -1,0 +1,50 @@
+"""Short identities of files, models and settings, by which runs tell whether they are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def file_digest(path: str | Path) -> str:
+    """First 16 hex digits of a file's SHA-256."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+def model_digest(model: Any) -> str:
+    """First 16 hex digits of the SHA-256 of a model's state, names and values; `stable_repr` of what is no module."""
+    return _state_digest(model) if isinstance(model, nn.Module) else stable_repr(model)
+
+
+def stable_repr(value: Any) -> str:
+    """A repr that is the same in every run: no memory addresses, and tensors by their whole content."""
+    if isinstance(value, Tensor):
+        return f"tensor {list(value.shape)} {_values_digest(value)}"
+    if isinstance(value, nn.Module):
+        return f"{type(value).__name__} {_state_digest(value)}"
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = (f"{f.name}={stable_repr(getattr(value, f.name))}" for f in fields(value) if f.repr)
+        return f"{type(value).__name__}({', '.join(parts)})"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _state_digest(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(_bytes(value))
+    return digest.hexdigest()[:16]
+
+
+def _values_digest(value: Tensor) -> str:
+    return hashlib.sha256(_bytes(value)).hexdigest()[:16]
+
+
+def _bytes(value: Tensor) -> bytes:
+    content: bytes = value.detach().cpu().contiguous().numpy().tobytes()
+    return content

@@ -1,0 +1,46 @@
+"""One writer per output folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+LOCK_NAME, HOLDER_NAME = ".lock", ".lock-holder"
+
+
+@contextmanager
+def locked(folder: str | Path) -> Iterator[Path]:
+    """Hold a folder, made if need be, for writing. The operating system releases it when the process ends, however.
+
+    Raises:
+        RuntimeError: another run holds it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(folder / LOCK_NAME), folder / HOLDER_NAME
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise RuntimeError(
+            f"{folder}: expected a folder that no other run writes to, but {_holder(holder)} does; wait until it has"
+            " ended, or use another folder"
+        ) from None
+    try:
+        holder.write_text(str(os.getpid()))
+        yield folder
+    finally:
+        for file in (holder, folder / LOCK_NAME):  # on Windows the latter goes with the lock
+            with suppress(OSError):
+                file.unlink()
+        lock.release()
+
+
+def _holder(file: Path) -> str:
+    try:
+        return f"process {int(file.read_text())}"
+    except (OSError, ValueError):
+        return "another process"

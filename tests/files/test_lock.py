@@ -1,0 +1,51 @@
+"""One writer per folder, and word of who it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from grasp_agent.files.lock import locked
+
+HOLD = """
+import sys, time
+from grasp_agent.files.lock import locked
+with locked(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with locked(folder) as held:
+        assert held == folder
+        with (
+            pytest.raises(RuntimeError, match=rf"no other run writes to, but process {os.getpid()} does"),
+            locked(folder),
+        ):
+            pass
+        with pytest.raises(RuntimeError, match="but process"), locked(folder):
+            pytest.fail("a refused writer took the lock away")
+    assert not list(folder.iterdir())
+    with locked(folder):
+        pass
+
+
+def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(RuntimeError, match=rf"process {process.pid} does"), locked(tmp_path):
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with locked(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,186 @@
+"""Rows on disk: written once per job, merged, put in order, and never mixed with those of other settings."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grasp_agent.files.records import Records, as_columns, columns
+
+
+@dataclass(frozen=True)
+class Shot:
+    player: str
+    goal: int
+    total: float = field(metadata={"column": "return"})
+    steps: int | None = None
+    cost: float | None = None
+
+
+SETTINGS: dict[str, Any] = {"model": "a1", "batch": 2, "players": {"x": {"reach": 1.5, "seed": 0}}}
+
+
+def shot(player: str, goal: int, **changes: Any) -> Shot:
+    return replace(Shot(player, goal, total=goal / 3), **changes)
+
+
+def opened(folder: Path, **changes: Any) -> Records[Shot]:
+    return Records(folder, "open", Shot, {**SETTINGS, **changes}, extendable=["players"])
+
+
+def order(row: Shot) -> Any:
+    return row.goal, row.player
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_rows_written_and_read_back_are_the_same(tmp_path: Path) -> None:
+    rows = [shot("x", 1), shot('y, "z"\n', 2, steps=3, cost=math.pi), shot("ä", 3, total=math.inf, cost=1e-300)]
+    opened(tmp_path).append(rows)
+    assert opened(tmp_path).rows == rows
+    assert columns(Shot) == ["player", "goal", "return", "steps", "cost"]
+    assert as_columns(rows[0]) == {"player": "x", "goal": 1, "return": 1 / 3, "steps": None, "cost": None}
+
+
+def test_every_job_has_a_file_of_its_own_that_is_never_written_again(tmp_path: Path) -> None:
+    records = opened(tmp_path)
+    records.append([shot("x", 1), shot("x", 2)])
+    before = (tmp_path / "open.parts" / "000000.csv").stat().st_mtime_ns
+    records.append([shot("y", 1)])
+    resumed = opened(tmp_path)
+    resumed.append([shot("y", 2)])
+    assert sorted(files(tmp_path)) == ["open.json", *(f"open.parts/00000{i}.csv" for i in range(3))]
+    assert (tmp_path / "open.parts" / "000000.csv").stat().st_mtime_ns == before
+    assert [(row.player, row.goal) for row in resumed.rows] == [("x", 1), ("x", 2), ("y", 1), ("y", 2)]
+
+
+def test_finishing_merges_in_order_and_removes_the_parts(tmp_path: Path) -> None:
+    records = opened(tmp_path)
+    records.append([shot("y", 2), shot("x", 2)])
+    records.append([shot("y", 1, steps=7)])
+    rows = records.finish(order, summary={"best": 7})
+    assert [(row.goal, row.player) for row in rows] == [(1, "y"), (2, "x"), (2, "y")]
+    with open(tmp_path / "open.csv", newline="") as file:
+        table = list(csv.reader(file))
+    assert table == [
+        ["player", "goal", "return", "steps", "cost"],
+        ["y", "1", str(1 / 3), "7", ""],
+        ["x", "2", str(2 / 3), "", ""],
+        ["y", "2", str(2 / 3), "", ""],
+    ]
+    content = json.loads((tmp_path / "open.json").read_text())
+    assert content["settings"] == SETTINGS and content["summary"] == {"best": 7} and "python" in content["versions"]
+    assert sorted(files(tmp_path)) == ["open.csv", "open.json"]
+    before = files(tmp_path)
+    assert opened(tmp_path).rows == rows
+    assert files(tmp_path) == before, "looking at a finished run changes nothing"
+
+
+def test_a_finished_run_takes_more_rows(tmp_path: Path) -> None:
+    records = opened(tmp_path)
+    records.append([shot("x", 2)])
+    records.finish(order)
+    more = opened(tmp_path)
+    more.append([shot("x", 1)])
+    assert [row.goal for row in opened(tmp_path).rows] == [2, 1]
+    assert [row.goal for row in opened(tmp_path).finish(order)] == [1, 2]
+
+
+def test_a_run_killed_while_it_merged_has_no_row_twice(tmp_path: Path) -> None:
+    records = opened(tmp_path)
+    records.append([shot("x", 1, cost=math.nan), shot("x", 2)])
+    part = (tmp_path / "open.parts" / "000000.csv").read_bytes()
+    records.finish(order)
+    (tmp_path / "open.parts").mkdir()
+    (tmp_path / "open.parts" / "000000.csv").write_bytes(part)
+    (tmp_path / "open.parts" / ".partial-000001.csv").write_text("player,go")
+    assert [row.goal for row in opened(tmp_path).rows] == [1, 2]
+
+
+def test_what_is_missing(tmp_path: Path) -> None:
+    records = opened(tmp_path)
+    records.append([shot("x", 1, steps=3), shot("x", 3, steps=4), shot("y", 2, steps=3)])
+    assert records.missing("goal", [3, 2, 1, 0], player="x") == [2, 0]
+    assert records.missing("goal", [3, 2, 1], player="x", steps=3) == [3, 2]
+    assert records.missing("goal", [2], player="z") == [2]
+    assert records.where(player="y") == [shot("y", 2, steps=3)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"model": "b2"}, "model"),
+        ({"model": "b2", "batch": 3}, "model and batch"),
+        ({"players": {"x": {"reach": 2.0, "seed": 0}}}, r"players\.x\.reach"),
+        ({"players": {"x": {"reach": 1.5}}}, r"players\.x\.seed"),
+        ({"objective": "new"}, "objective"),
+    ],
+)
+def test_other_settings_are_refused_by_name_and_nothing_is_lost(
+    tmp_path: Path, changes: dict[str, Any], named: str
+) -> None:
+    opened(tmp_path).append([shot("x", 1)])
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=f"same settings to continue, got one with other {named}; use another folder"):
+        opened(tmp_path, **changes)
+    assert files(tmp_path) == before
+
+
+def test_a_setting_that_is_left_out_is_missed(tmp_path: Path) -> None:
+    opened(tmp_path)
+    with pytest.raises(ValueError, match="other batch;"):
+        Records(tmp_path, "open", Shot, {"model": "a1", "players": SETTINGS["players"]}, extendable=["players"])
+
+
+def test_entries_can_be_added_and_the_old_ones_stay_first(tmp_path: Path) -> None:
+    opened(tmp_path).append([shot("x", 1)])
+    new = {"reach": 3.0}
+    assert list(opened(tmp_path, players={"y": new}).settings["players"]) == ["x", "y"]
+    again = opened(tmp_path, players={"y": new, "x": SETTINGS["players"]["x"]})
+    assert again.settings["players"] == {"x": SETTINGS["players"]["x"], "y": new}
+    assert json.loads((tmp_path / "open.json").read_text())["settings"] == again.settings
+    with pytest.raises(ValueError, match=r"players\.y\.reach"):
+        opened(tmp_path, players={"y": {"reach": 4.0}})
+
+
+def test_stages_share_a_folder(tmp_path: Path) -> None:
+    opened(tmp_path).append([shot("x", 1)])
+    closed = Records(tmp_path, "closed", Shot, {"model": "other"})
+    closed.append([shot("x", 2)])
+    assert [row.goal for row in opened(tmp_path).rows] == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("open.json", "{"),
+        ("open.json", "[]"),
+        ("open.csv", "player,goal\nx,0\n"),
+        ("open.csv", "player,goal,return,steps,cost\nx,one,1,,\n"),
+        ("open.parts/000000.csv", ""),
+        ("open.parts/000000.csv", "goal,player\n"),
+        ("open.parts/000000.csv", "player,goal,return,steps,cost\nx,1\n"),
+    ],
+)
+def test_damaged_files_are_refused_in_one_sentence(tmp_path: Path, name: str, content: str) -> None:
+    opened(tmp_path).append([shot("x", 1)])
+    (tmp_path / name).write_text(content)
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=r"expected open.json and open.csv of an earlier run.*use another") as caught:
+        opened(tmp_path)
+    assert "\n" not in str(caught.value) and files(tmp_path) == before
+
+
+def test_rows_without_settings_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "open.csv").write_text("somebody's own data\n")
+    with pytest.raises(ValueError, match="cannot be read"):
+        opened(tmp_path)
+    assert (tmp_path / "open.csv").read_text() == "somebody's own data\n"
