@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from grasp_agent.core.types import WorldModel
@@ -85,6 +86,7 @@ def test_a_part_keeps_its_own_files(tmp_path: Path) -> None:
     model = PartModel(MeanConfig(), nn.Linear(2, 1))
     folder = save_pretrained(model, tmp_path / "m")
     assert (folder / "eyes" / "eyes.pt").is_file()
+    assert sorted(load_file(folder / "model.safetensors")) == ["read.bias", "read.weight"], "and the model those left"
     loaded = load_world_model(folder)
     assert isinstance(loaded, PartModel) and torch.equal(loaded.eyes.weight, model.eyes.weight)  # type: ignore[arg-type]
     assert torch.equal(loaded.read.weight, model.read.weight)

@@ -328,6 +328,9 @@ def test_a_recipe_of_ones_own(pusht_data: EpisodeDataset, tmp_path: Path, monkey
     assert len({tuple(batch) for batch in Recorded.drawn}) == 6, "each stage has batches of its own"
     assert metrics == {"frames": 248, "episodes": 8, "held_out_episodes": 2, "longest": 30, "judged": [6, 7]}
     assert (out / "drawn.txt").read_text() == "30" and isinstance(load_world_model(out / "model"), LatentWorldModel)
+    both = EpisodeDataset(pusht_data.folder, pusht_data.folder)
+    metrics = train(both, make_recipe("two", both), tmp_path / "both")
+    assert (metrics["episodes"], metrics["held_out_episodes"], metrics["judged"]) == (16, 2, [6, 7])
     few = replace(TwoStages(), held_out=0.3)
     monkeypatch.setattr(EpisodeDataset, "__len__", lambda self: 9)
     with pytest.raises(ValueError, match="too few frames"):
