@@ -1,17 +1,26 @@
-# make demo | test | test-slow | check | format | clean
+# make demo | test | test-numeric | test-slow | check | format | clean
 PYTHON ?= python3
 BIN := .venv/bin
 # constraints.txt pins torch: without it pip would fetch the newest one, with gigabytes of GPU libraries.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow check format clean
+# Test processes at a time.
+JOBS ?= 2
+NUMERIC := core objectives planning models agent
+
+.PHONY: demo test test-numeric test-slow check format clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/.installed
 	$(BIN)/grasp-agent demo
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS)
+
+# The arithmetic of another machine: other vector instructions, and sums split between two threads.
+test-numeric: .venv/.installed-dev
+	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 \
+		$(BIN)/python -m pytest --threads 2 $(addprefix tests/,$(NUMERIC))
 
 test-slow: .venv/.installed-dev
 	$(BIN)/python -m pytest -m slow
@@ -19,7 +28,7 @@ test-slow: .venv/.installed-dev
 check: .venv/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy grasp_agent
+	$(BIN)/mypy
 
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix

@@ -116,8 +116,7 @@ def main() -> None:
 
 def configured(config: WorldModelConfig, trial: Trial) -> WorldModelConfig:
     """The trial's dynamics on the reference's latents."""
-    sizes = {"dynamics_hidden": trial.width, "history": trial.history}
-    config = replace(config, decoder_channels=0, proposal_hidden=0, **sizes)
+    config = replace(config, decoder_channels=0, proposal_hidden=0, dynamics_hidden=trial.width, history=trial.history)
     if trial.structured:
         return config
     return replace(config, layout="free", action_block=trial.block)

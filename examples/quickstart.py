@@ -32,6 +32,7 @@ while not (terminated or truncated or info["is_success"]):
     action = agent.act(observation)  # sees observation["pixels"] and observation["goal"], nothing else
     observation, reward, terminated, truncated, info = env.step(action)
     steps += 1
+    assert agent.diagnostics is not None  # there are some after every decision
     cost, seconds = agent.diagnostics.plan_cost.item(), agent.diagnostics.seconds
     print(f"step {steps:2d}  plan cost {cost:8.3f}  {seconds:.3f} s")
 print(f"{'reached the goal' if info['is_success'] else 'did not reach the goal'} in {steps} steps")

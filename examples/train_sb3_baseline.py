@@ -7,9 +7,10 @@ successes. A stopped run goes on from its last checkpoint.
 """
 
 import argparse
-import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.progress import Progress
@@ -22,19 +23,20 @@ from grasp_agent.evaluation.extractors import PushTReachFeatures
 ENV = "grasp_envs:grasp_envs/PushTReach-v0"
 
 
-def publish(model, path):
+def publish(model: SAC, path: Path) -> None:
     """Save what it takes to act: no replay buffer (nor the need for one on loading), no optimiser state."""
     model.replay_buffer_class, model.replay_buffer_kwargs, model.buffer_size = None, {}, 1
+    assert model.ent_coef_optimizer is not None  # the entropy coefficient is learned here
     for optimizer in (model.actor.optimizer, model.critic.optimizer, model.ent_coef_optimizer):
         optimizer.state.clear()
     replace(path, model.save)
 
 
-def replace(path, save):
+def replace(path: Path, save: Callable[[Path], None]) -> None:
     """Let `save` write a file that appears whole or not at all."""
     unfinished = path.with_stem(f"{path.stem}_unfinished")
     save(unfinished)
-    os.replace(unfinished, path)
+    unfinished.replace(path)
 
 
 parser = argparse.ArgumentParser()
@@ -57,15 +59,19 @@ if last.exists():
     env.seed(args.seed + model.num_timesteps)
 else:
     policy = {"net_arch": [256, 256], "features_extractor_class": PushTReachFeatures}
-    options = {"learning_rate": 5e-4, "gamma": 0.95, "tau": 0.01, "ent_coef": "auto_0.1", "gradient_steps": 4}
-    options |= {"learning_starts": 5_000, "replay_buffer_class": HerReplayBuffer, "buffer_size": 500_000}
+    options: dict[str, Any] = {"learning_rate": 5e-4, "gamma": 0.95, "tau": 0.01, "gradient_steps": 4}
+    options |= {"ent_coef": "auto_0.1", "learning_starts": 5_000}
+    options |= {"replay_buffer_class": HerReplayBuffer, "buffer_size": 500_000}
     log.write_text("steps,updates,success\n")
     model = SAC("MultiInputPolicy", env, policy_kwargs=policy, seed=args.seed, device="cpu", **options)
 
-
 with Progress() as progress:
     bar = progress.add_task("SAC + HER", total=args.steps)
-    show = lambda now, _: progress.update(bar, completed=now["self"].num_timesteps) is None  # noqa: E731
+
+    def show(now: dict[str, Any], _: dict[str, Any]) -> bool:
+        progress.update(bar, completed=now["self"].num_timesteps)
+        return True
+
     while model.num_timesteps < args.steps and time.monotonic() < end:
         stretch = min(args.every, args.steps - model.num_timesteps)
         model.learn(stretch, show, reset_num_timesteps=False)

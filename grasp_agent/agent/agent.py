@@ -63,7 +63,8 @@ class AgentState:
 
     def select(self, rows: Sequence[int]) -> AgentState:
         """The memory of some rows of the batch, for when the other episodes are over."""
-        index, kept = torch.as_tensor(list(rows), device=self.goal.device), np.asarray(rows, np.int64)
+        kept = np.asarray(rows, np.int64)
+        index = torch.as_tensor(kept, device=self.goal.device)
         return AgentState(
             history=self.history.select(rows),
             goal=self.goal[index],

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from grasp_agent.agent.agent import MPCAgent
-from grasp_agent.benchmark.episodes import Contestant, CountingModel, Episodes
+from grasp_agent.benchmark.counting import CountingModel
+from grasp_agent.benchmark.episodes import Contestant, Episodes
 from grasp_agent.core.types import Budget, WorldModel
 from grasp_agent.objectives.goal_distance import GoalDistance
-from grasp_agent.planning.rollout import frozen
+from grasp_agent.planning import begin, iterate, shift
+from grasp_agent.planning.solve import finish
 
 ROUNDS = 3
 LONGEST = 0.5
@@ -125,34 +126,29 @@ class _Bench:
 
     def round(self) -> tuple[float, list[float]]:
         """Measure the fixed seconds, and the seconds of each iteration."""
-        planner = self.planner
         began = time.process_time()
-        problem = self.episodes.problem(GoalDistance())
-        with torch.enable_grad(), frozen(self.model):
-            with torch.no_grad():
-                state = planner.init(problem, torch.tensor([SEED]))
-            state = planner.evaluate(problem, state)
-            if self.warm:
-                with torch.no_grad():
-                    state = planner.shift(problem, state, 1)
-                state = planner.evaluate(problem, state)
-            started = time.process_time()
-            steps: list[float] = []
-            while (sum(steps) < self.limit) if self.count is None else (len(steps) < self.count):
-                before = time.process_time()
-                state = planner.step(problem, state)
-                steps.append(time.process_time() - before)
-            self.count = len(steps)
-            stopped = time.process_time()
-            planner.plan(problem, planner.evaluate(problem, state))
+        problem = self.episodes.problem(self.planner, GoalDistance())
+        search = begin(self.planner, problem, torch.tensor([SEED]))
+        if self.warm:
+            search = shift(self.planner, problem, search, 1)
+        steps: list[float] = []
+        loop = iterate(self.planner, problem, Budget(iterations=1_000_000), search=search)
+        search = next(loop).search
+        started = time.process_time()
+        while (sum(steps) < self.limit) if self.count is None else (len(steps) < self.count):
+            before = time.process_time()
+            search = next(loop).search
+            steps.append(time.process_time() - before)
+        self.count = len(steps)
+        stopped = time.process_time()
+        finish(self.planner, problem, search)
         if self.warm:
             return max(0.0, self._decision(problem.horizon) - steps[0]), steps
         return started - began + time.process_time() - stopped, steps
 
     def _decision(self, horizon: int) -> float:
         """Time an agent's decision of one iteration with a previous plan to begin from."""
-        env = self.episodes.envs[0]
-        agent = MPCAgent(self.model, env.action_space, self.planner, horizon=horizon, budget=Budget(iterations=1))
+        env, agent = self.episodes.envs[0], self.episodes.agent(self.planner, None, horizon, 1)
         observation, _ = env.reset(seed=SEED)
         seconds, state = [], None
         for _ in range(1 + WARM_DECISIONS):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,70 +16,57 @@ import numpy as np
 
 from grasp_agent.benchmark.episodes import Contestant
 from grasp_agent.core.types import WorldModel
-from grasp_agent.planning import CEM, GRASP, PLANNERS, GradientDescent, planner_for
+from grasp_agent.planning import (
+    CEM,
+    PLANNERS,
+    Alternate,
+    GradientDescent,
+    Lifted,
+    MultiStart,
+    TailResample,
+    planner_for,
+    with_settings,
+)
 
 Settings = dict[str, Any]
 """Hyperparameters by name."""
 
+_STARTS = {"restarts": (2, 4, 8, 16, 24), "candidates": (4, 8, 16, 32), "init_scale": (0.3, 0.5, 0.8)}
+_SAMPLES = {"solver.samples": (32, 64, 128), "candidates": (8, 32, 128)}
+_ELITES = {"solver.elites": (4, 8, 16), "solver.init_scale": (0.1, 0.2, 0.35, 0.5)}
+
 SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
     "grasp": {
-        "restarts": (4, 8, 16, 24),
-        "survivors": (None, 4, 6),
-        "branches": (4, 8, 16),
-        "screen": (4, 8, 16),
-        "sync_every": (1, 4),
-        "sync_steps": (1, 2),
-        "action_rate": (0.005, 0.05),
-        "goal_weight": (0.0, 0.1),
-        "reseed": (0.0, 1.0),
+        **_STARTS,
+        "halving": ((), ((2, 4),), ((3, 6),)),
+        "resample": (None, TailResample(8, first=1, every=2), TailResample(8, first=2, every=3)),
+        "solver.steps": ((1, 1), (2, 1), (1, 4)),
+        "solver.then.action_rate": (0.005, 0.05),
+        "solver.then.goal_weight": (0.0, 0.1),
+        "solver.then.init_states": ("rollout", "bent"),
     },
-    "gauss_newton": {
-        "restarts": (4, 8, 16, 24),
-        "damping": (0.01, 0.1, 1.0),
-        "init_scale": (0.3, 0.5, 0.8),
-        "screen": (4, 8, 16, 32),
-    },
-    "gd": {
-        "restarts": (2, 4, 8, 16),
-        "rate": (0.01, 0.02, 0.05, 0.1),
-        "init_scale": (0.3, 0.5, 0.8),
-        "screen": (4, 8, 16, 32),
-    },
-    "cem": {
-        "samples": (32, 64, 128),
-        "elites": (4, 8, 16),
-        "init_scale": (0.1, 0.2, 0.35, 0.5),
-        "floor": (0.01, 0.03, 0.1),
-        "correlation": (0.0, 0.5, 0.9),
-        "screen": (8, 32, 128),
-    },
-    "icem": {
-        "samples": (32, 64, 128),
-        "elites": (4, 8, 16),
-        "init_scale": (0.1, 0.2, 0.35, 0.5),
-        "momentum": (0.0, 0.1, 0.3),
-        "exponent": (0.0, 1.0, 2.0, 3.0),
-        "screen": (8, 32, 128),
-    },
+    "gauss_newton": {**_STARTS, "solver.damping": (0.01, 0.1, 1.0)},
+    "lbfgs": {**_STARTS, "solver.memory": (4, 8, 16)},
+    "gd": {**_STARTS, "solver.rate": (0.01, 0.02, 0.05, 0.1)},
+    "cem": {**_SAMPLES, **_ELITES, "solver.floor": (0.01, 0.03, 0.1), "solver.correlation": (0.0, 0.5, 0.9)},
+    "icem": {**_SAMPLES, **_ELITES, "solver.momentum": (0.0, 0.1, 0.3), "solver.exponent": (0.0, 1.0, 2.0, 3.0)},
     "mppi": {
-        "samples": (32, 64, 128),
-        "temperature": (0.01, 0.03, 0.1, 0.3),
-        "scale": (0.1, 0.2, 0.3, 0.5),
-        "correlation": (0.0, 0.5, 0.9),
-        "screen": (8, 32, 128),
+        **_SAMPLES,
+        "solver.temperature": (0.01, 0.03, 0.1, 0.3),
+        "solver.scale": (0.1, 0.2, 0.3, 0.5),
+        "solver.correlation": (0.0, 0.5, 0.9),
     },
     "latco": {
-        "restarts": (4, 8, 16),
-        "action_rate": (0.01, 0.02, 0.05),
-        "state_rate": (0.03, 0.1, 0.3),
-        "init_defect_weight": (0.1, 1.0, 10.0),
-        "dual_rate": (0.03, 0.1, 0.3),
-        "screen": (4, 8, 16, 32),
+        **_STARTS,
+        "solver.action_rate": (0.01, 0.02, 0.05),
+        "solver.state_rate": (0.03, 0.1, 0.3),
+        "solver.init_defect_weight": (0.1, 1.0, 10.0),
+        "solver.dual_rate": (0.03, 0.1, 0.3),
     },
     "shooting": {
-        "samples": (32, 64, 128, 256),
-        "scale": (0.2, 0.35, 0.5, 0.8),
-        "correlation": (0.5, 0.9, 0.97),
+        "solver.samples": (32, 64, 128, 256),
+        "solver.scale": (0.2, 0.35, 0.5, 0.8),
+        "solver.correlation": (0.5, 0.9, 0.97),
     },
 }
 """What tuning may choose for every planner."""
@@ -107,47 +94,66 @@ def planners(
     return {name: Contestant(known[name], proposals) for name in names}
 
 
+def equal_parts(contestants: Mapping[str, Contestant], parts: MultiStart) -> dict[str, Contestant]:
+    """Every contestant's solver with the same restarts, initial guesses, halving, other endings and choice.
+
+    Args:
+        contestants: whose solvers take part.
+        parts: whose parts they all get.
+    """
+    return {
+        name: replace(contestant, planner=replace(parts, solver=contestant.planner.solver, iterations=None))
+        for name, contestant in contestants.items()
+    }
+
+
 def ablations(full: Contestant) -> dict[str, Contestant]:
-    """GRASP with one thing changed at a time, where that changes it; the others are compared to the first, "full"."""
-    grasp = full.planner
-    if not isinstance(grasp, GRASP):
-        raise ValueError(f"ablation: expected GRASP, got {type(grasp).__name__}")
-    gentle = GradientDescent(restarts=1, rate=0.02)
+    """GRASP with one thing changed at a time, where that changes it; the others are compared to the first, "full".
+
+    Raises:
+        ValueError: a planner that is no alternation of a serial solver and the lifted iteration.
+    """
+    grasp, alternate = full.planner, full.planner.solver
+    if not (isinstance(alternate, Alternate) and isinstance(alternate.then, Lifted)):
+        raise ValueError(f"ablation: expected GRASP, got {grasp!r}")
+    lifted, gentle = alternate.then, GradientDescent(rate=0.02)
+    paper: Settings = {"solver.steps": (10, 100), "resample": None, "halving": (), "select": None}
+    long: Settings = {"solver.steps": (1, 16)}
     changed: dict[str, Settings] = {
         "full": {},
-        "no sync": {"sync_every": None, "survivors": None},
-        "gradient sync, 4 steps": {"sync": gentle, "sync_steps": 4},
-        "CEM sync, 2 rounds": {"sync": CEM(samples=16, elites=4), "sync_steps": 2},
-        "next to no lifted phase": {"sync_every": 1, "action_rate": 1e-9},
-        "state gradients": {"stop_gradient": False},
-        "goal shaping 0": {"goal_weight": 0.0},
-        "goal shaping 0.1": {"goal_weight": 0.1},
-        "goal shaping 1": {"goal_weight": 1.0},
-        "sync every 4": {"sync_every": 4},
-        "sync every 16": {"sync_every": 16},
-        "sync every 16, no noise": {"sync_every": 16, "noise": 0.0},
-        "sync every 16, noise x 4": {"sync_every": 16, "noise": 4 * grasp.noise},
-        "all survive": {"survivors": None},
-        "no branches": {"branches": 0},
-        "8 branches": {"branches": 8},
-        "no caution": {"caution": 0.0},
-        "1 restart": {"restarts": 1},
-        "4 restarts": {"restarts": 4},
-        "8 restarts": {"restarts": 8},
-        "paper's proportions": {"sync": gentle, **PAPER},
+        "serial solver alone": {"solver": alternate.first},
+        "lifted iteration alone": {"solver": lifted, "halving": (), "resample": None},
+        "gradient descent as serial solver": {"solver.first": gentle, "solver.steps": (4, 1)},
+        "CEM as serial solver": {"solver.first": CEM(samples=16, elites=4), "solver.steps": (2, 1)},
+        "state gradients": {"solver.then.stop_gradient": False},
+        "goal shaping 0": {"solver.then.goal_weight": 0.0},
+        "goal shaping 1": {"solver.then.goal_weight": 1.0},
+        "goal shaping fades": {"solver.then.anneal_goal": True},
+        "4 lifted iterations": {"solver.steps": (1, 4)},
+        "16 lifted iterations": long,
+        "16, no noise": {**long, "solver.then.noise": 0.0},
+        "16, noise x 4": {**long, "solver.then.noise": 4 * lifted.noise},
+        "16, constant noise, drawn every 4": {**long, "solver.then.anneal": None, "solver.then.resample": 4},
+        "16, from a line": {**long, "solver.then.init_states": "line"},
+        "16, from the bent rollout": {**long, "solver.then.init_states": "bent"},
+        "16, from noise": {**long, "solver.then.init_states": "noise", "solver.then.init_noise": 1.0},
+        "16, gradients clipped and balanced": {**long, "solver.then.clip": 1.0, "solver.then.balance": True},
+        "16, windows of 20 steps": {**long, "solver.then.window": 20},
+        "no halving": {"halving": ()},
+        "no other endings": {"resample": None},
+        "8 other endings": {"resample": TailResample(8, alternate.steps[0], sum(alternate.steps))},
+        "no robust choice": {"select": None},
+        "1 restart": {"restarts": 1, "halving": ()},
+        "4 restarts": {"restarts": 4, "halving": ()},
+        "8 restarts": {"restarts": 8, "halving": ()},
+        "the paper's proportions": {"solver.first": gentle, **paper},
     }
-    variants = {name: replace(grasp, **change) for name, change in changed.items()}
+    variants = {name: with_settings(grasp, change) for name, change in changed.items()}
     different = {name: variant for name, variant in variants.items() if name == "full" or variant != grasp}
     return {name: Contestant(variant, full.proposals) for name, variant in different.items()}
 
 
-PAPER: Settings = {
-    "sync_every": 100, "sync_steps": 10, "reseed": None, "survivors": None, "branches": 0, "caution": 0.0
-}  # fmt: skip
-"""What makes GRASP cycle as in its paper."""
-
-
-def draw_trials(name: str, trials: int, seed: int = 0) -> list[Settings]:
+def draw_trials(name: str, model: WorldModel, trials: int, seed: int = 0) -> list[Settings]:
     """Different settings of a planner from its search space, its defaults (no settings) first.
 
     Raises:
@@ -162,7 +168,7 @@ def draw_trials(name: str, trials: int, seed: int = 0) -> list[Settings]:
             break
         candidate = {field: values[generator.integers(len(values))] for field, values in SPACES[name].items()}
         try:
-            PLANNERS[name](**candidate)
+            with_settings(PLANNERS[name](model), candidate)
         except ValueError:  # values that do not go together, like more elites than samples
             continue
         if candidate not in drawn:
@@ -180,18 +186,22 @@ def load_settings(path: str | Path) -> dict[str, Settings]:
     """
     try:
         content = json.loads(Path(path).read_text())
-        return {name: dict(found["chosen"]) for name, found in content["planners"].items()}
+        return {
+            name: {path: _value(value) for path, value in found["chosen"].items()}
+            for name, found in content["planners"].items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path}: expected the tuning.json of `bench --stage tune`, got none ({reason})") from None
 
 
+def _value(value: Any) -> Any:
+    """A setting as it was before it was written: tuples for lists, and parts for what they are made of."""
+    if isinstance(value, list):
+        return tuple(_value(part) for part in value)
+    return TailResample(**value) if isinstance(value, dict) else value
+
+
 def describe(contestant: Contestant) -> dict[str, Any]:
     """What tells a contestant from others, JSON-serialisable."""
-    planner = contestant.planner
-    if not is_dataclass(planner):
-        return {"planner": planner.name, "repr": repr(planner), "proposals": contestant.proposals}
-    values = {f.name: getattr(planner, f.name) for f in fields(planner)}
-    # A planner within a planner as its repr, which says its class as well.
-    plain = {name: repr(value) if is_dataclass(value) else value for name, value in values.items()}
-    return {"planner": planner.name, **plain, "proposals": contestant.proposals}
+    return {"planner": repr(contestant.planner), "proposals": contestant.proposals}

@@ -7,28 +7,30 @@ the model is called for all of them at once, while a row's plan does not depend 
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from grasp_agent.agent.agent import DEFAULT_LOOK_AHEAD, MPCAgent
-from grasp_agent.agent.spaces import ActionWriter
+from grasp_agent.agent import DEFAULT_LOOK_AHEAD, MPCAgent
+from grasp_agent.benchmark.counting import CountingModel
 from grasp_agent.benchmark.rows import ClosedRow, OpenRow
-from grasp_agent.core.types import Budget, Objective, Observation, Plan, Problem, WorldModel
+from grasp_agent.core.types import Budget, Objective, Plan, Problem, WorldModel
 from grasp_agent.models.planar_push import reaches
-from grasp_agent.planning.rollout import frozen
-from grasp_agent.planning.solve import Best, Planner
+from grasp_agent.planning import MultiStart, iterate
+from grasp_agent.planning.plans import Plans
+from grasp_agent.planning.solve import finish
 from grasp_agent.rollouts.environments import make_env
+from grasp_agent.tasks import DEFAULT_TASK
 
-ENV_ID = "grasp_envs/PushTReach-v0"
+TASK = DEFAULT_TASK
+ENV_ID = TASK.default_env_ids[0]
 
 Reached = Callable[[Tensor, Tensor], Tensor]
 """Whether latents [B, *S] meet goals [B, *S] as far as the model can tell, as booleans [B]."""
@@ -43,55 +45,20 @@ class Contestant:
         proposals: whether the model's proposals are offered to it.
     """
 
-    planner: Planner[Any]
+    planner: MultiStart
     proposals: bool = True
-
-
-class CountingModel(nn.Module):
-    """A world model that counts what it predicts, and keeps its proposals to itself if so told.
-
-    What the model predicts in order to propose counts as well; the network that proposes does not.
-
-    Attributes:
-        calls: of `predict` so far.
-        rows: single predictions so far.
-    """
-
-    def __init__(self, model: WorldModel, proposals: bool = True) -> None:
-        super().__init__()
-        # A copy that shares all weights: its own calls of predict, while it proposes, come here too.
-        self.model: Any = copy.copy(cast(Any, model))
-        self.model.predict = self.predict
-        self._predict = model.predict
-        self.state_shape, self.history = model.state_shape, model.history
-        self.action_dim, self.action_block = model.action_dim, model.action_block
-        self.image_size: int = model.image_size  # type: ignore[attr-defined]
-        self.action_limit: float | None = getattr(model, "action_limit", None)
-        self.proposes = proposals and bool(getattr(model, "proposes", False))
-        self.calls = self.rows = 0
-
-    def encode(self, obs: Observation) -> Tensor:
-        return self.model.encode(obs)  # type: ignore[no-any-return]
-
-    def predict(self, states: Tensor, actions: Tensor) -> Tensor:
-        self.calls += 1
-        self.rows += len(states)
-        return self._predict(states, actions)
-
-    def propose(self, states: Tensor, past_actions: Tensor, goal: Tensor, noise: Tensor) -> Tensor:
-        return self.model.propose(states, past_actions, goal, noise)  # type: ignore[no-any-return]
 
 
 def reached_test(model: WorldModel, threshold: float | None) -> Reached:
     """What counts as success under a model.
 
     Args:
-        model: latents of layout "planar_push" are poses, which are held to the environment's own tolerances.
+        model: one that can read physical errors out of its latents is held to the environment's own tolerances.
         threshold: for other latents: the root mean square distance to the goal, in latent units, that counts as
             arrived; if given it is used for every model.
 
     Raises:
-        ValueError: no threshold for a model whose latents are not poses.
+        ValueError: no threshold for a model whose latents cannot be read.
     """
     if threshold is not None:
         if not (math.isfinite(threshold) and threshold > 0):
@@ -100,41 +67,25 @@ def reached_test(model: WorldModel, threshold: float | None) -> Reached:
     if getattr(getattr(model, "config", None), "layout", None) == "planar_push":
         return reaches
     raise ValueError(
-        "success under the model: expected latents of layout 'planar_push', got others; try --threshold with the root "
-        "mean square latent distance that counts as arrived"
+        "success under the model: expected latents that can be read as physical quantities, got others; try --threshold"
+        " with the root mean square latent distance that counts as arrived"
     )
 
 
-# ----- posing problems --------------------------------------------------------------------------------------
-
-
 class Episodes:
-    """Episodes side by side, one environment for each goal, held still until the model's history is real.
+    """Episodes side by side, one environment for each goal.
 
     Args:
         model: reads the pixels.
-        horizon: H.
+        horizon: H, environment steps to the goals.
         seeds: one episode each.
     """
 
     def __init__(self, model: CountingModel, horizon: int, seeds: Sequence[int]) -> None:
-        self.model, self.horizon = model, horizon
-        self.envs: list[gym.Env[Any, Any]] = []
-        frames: list[list[NDArray[np.uint8]]] = []
-        goals: list[NDArray[np.uint8]] = []
-        for seed in seeds:
-            env = make_env(ENV_ID, obs_type="pixels", resolution=model.image_size, goal_horizon=horizon)
-            self.envs.append(env)
-            self.writer = ActionWriter(env.action_space, model.action_dim)
-            observation, _ = env.reset(seed=seed)
-            seen = [observation["pixels"]]
-            for step in range(1, (model.history - 1) * model.action_block + 1):
-                observation = env.step(self.writer.write(np.zeros((1, model.action_dim)))[0])[0]
-                if step % model.action_block == 0:
-                    seen.append(observation["pixels"])
-            frames.append(seen)
-            goals.append(observation["goal"])
-        self.frames, self.goals = np.stack(frames), np.stack(goals)
+        self.model, self.horizon, self.seeds = model, horizon, list(seeds)
+        kwargs = {**TASK.pictures(model.image_size), str(TASK.goal_distance_kwarg): horizon}
+        self.envs: list[gym.Env[Any, Any]] = [make_env(ENV_ID, **kwargs) for _ in seeds]
+        self.observations = [env.reset(seed=seed)[0] for env, seed in zip(self.envs, self.seeds, strict=True)]
 
     def __enter__(self) -> Self:
         return self
@@ -143,35 +94,32 @@ class Episodes:
         for env in self.envs:
             env.close()
 
-    @torch.no_grad()
-    def problem(self, objective: Objective) -> Problem:
-        """Plan from here to the goal pictures, ceil(H / k) model steps."""
-        model, b = self.model, len(self.envs)
-        states = model.encode(torch.from_numpy(self.frames).flatten(0, 1))
-        goal = model.encode(torch.from_numpy(self.goals))
-        limit = model.action_limit or math.inf
-        low, high = (
-            torch.as_tensor(np.clip(bound, -limit, limit), dtype=goal.dtype, device=goal.device)
-            for bound in (self.writer.low, self.writer.high)
-        )
-        block = model.action_dim * model.action_block
-        return Problem(
-            model=model,
+    def agent(self, planner: MultiStart, objective: Objective | None, horizon: int, iterations: int) -> MPCAgent:
+        """An agent that plans `horizon` model steps ahead."""
+        return MPCAgent(
+            self.model,
+            self.envs[0].action_space,
+            planner,
             objective=objective,
-            states=states.view(b, model.history, *model.state_shape),
-            past_actions=goal.new_zeros(b, model.history - 1, block),
-            goal=goal,
-            horizon=plan_steps(model, self.horizon),
-            low=low.repeat(model.action_block),
-            high=high.repeat(model.action_block),
+            horizon=horizon,
+            budget=Budget(iterations=iterations),
         )
+
+    def seen(self, rows: Sequence[int] | None = None) -> dict[str, NDArray[Any]]:
+        """The latest observations of some episodes, batched."""
+        chosen = range(len(self.envs)) if rows is None else rows
+        return {key: np.stack([self.observations[i][key] for i in chosen]) for key in (TASK.picture_key, TASK.goal_key)}
+
+    def problem(self, planner: MultiStart, objective: Objective | None) -> Problem:
+        """Plan from here to the goal pictures, ceil(H / k) model steps."""
+        return self.agent(planner, objective, plan_steps(self.model, self.horizon), 1).problem(self.seen())
 
     def play(self, actions: Tensor) -> list[list[bool]]:
         """Carry out plans [B, T, A] -> whether the environment was solved after each step, [B][T k]."""
-        flat = actions.reshape(len(self.envs), -1, self.model.action_dim).cpu().numpy()
+        space = self.envs[0].action_space
+        flat = actions.reshape(len(self.envs), -1, *space.shape).cpu().numpy().astype(space.dtype)  # type: ignore[misc]
         return [
-            [bool(env.step(action)[4]["is_success"]) for action in self.writer.write(plan)]
-            for env, plan in zip(self.envs, flat, strict=True)
+            [TASK.solved(env.step(action)[4]) for action in plan] for env, plan in zip(self.envs, flat, strict=True)
         ]
 
 
@@ -193,10 +141,12 @@ def checkpoints(iterations: int) -> list[int]:
     return sorted(mark for mark in marks if mark <= iterations)
 
 
-def anytime(planner: Planner[Any], problem: Problem, keys: Tensor, iterations: int) -> tuple[Plan, dict[int, Best]]:
-    """Plan, and look in at the `checkpoints`.
+def anytime(
+    planner: MultiStart, problem: Problem, keys: Tensor, iterations: int
+) -> tuple[Plan, dict[int, Plans], tuple[int, int]]:
+    """Plan, and evaluate what the plan would be after fewer iterations.
 
-    Looking in scores a copy of the state: the planning goes on as if nobody had looked.
+    An evaluation scores a copy: the planning goes on as if there had been none.
 
     Args:
         planner: who plans.
@@ -205,26 +155,22 @@ def anytime(planner: Planner[Any], problem: Problem, keys: Tensor, iterations: i
         iterations: how many.
 
     Returns:
-        The plan that `solve` would return after `iterations`, and what the best plan is if it is stopped after each of
-        the checkpoints; the cost of looking in is not among the model's counts.
+        The plan that `solve` would return, the best plans (M = 1) after each of the `checkpoints`, and the calls and
+        rows that the model was asked for, those of evaluations left out.
     """
     model, marks = problem.model, checkpoints(iterations)
     assert isinstance(model, CountingModel)
-    found: dict[int, Best] = {}
-    with torch.inference_mode(False), torch.enable_grad(), frozen(model):
-        with torch.no_grad():
-            state = planner.init(problem, keys)
-        state = planner.evaluate(problem, state)
-        found[0] = state.best
-        for done in range(1, iterations + 1):
-            state = planner.step(problem, state)
-            if done in marks:
+    found: dict[int, Plans] = {}
+    counted = (0, 0)
+    for progress in iterate(planner, problem, Budget(iterations=iterations), seed=keys):
+        counted = model.calls, model.rows
+        if progress.iteration in marks:
+            plan, search = finish(planner, problem, progress.search)
+            found[progress.iteration] = search.best
+            if progress.iteration == iterations:
                 counted = model.calls, model.rows
-                scored = planner.evaluate(problem, state)
-                found[done] = scored.best
-                if done < iterations:
-                    model.calls, model.rows = counted
-        return planner.plan(problem, scored), found
+            model.calls, model.rows = counted
+    return plan, found, counted
 
 
 def open_rows(
@@ -253,11 +199,14 @@ def open_rows(
     """
     model, reached = CountingModel(world_model, contestant.proposals), reached_test(world_model, threshold)
     with Episodes(model, horizon, seeds) as episodes:
-        problem = episodes.problem(objective)
-        plan, found = anytime(contestant.planner, problem, torch.tensor(list(seeds)), iterations)
-        calls, rows = model.calls, model.rows / len(seeds)
+        problem = episodes.problem(contestant.planner, objective)
+        model.calls = model.rows = 0
+        plan, found, (calls, rows) = anytime(contestant.planner, problem, torch.tensor(list(seeds)), iterations)
         with torch.no_grad():
-            arrived = {n: reached(best.states[:, -1], problem.goal) & best.cost.isfinite() for n, best in found.items()}
+            arrived = {
+                n: reached(best.states[:, 0, -1], problem.goal) & best.cost[:, 0].isfinite()
+                for n, best in found.items()
+            }
             believed = reached(plan.states[:, -1], problem.goal) & plan.cost.isfinite()
         solved = episodes.play(plan.actions)
     result = []
@@ -276,7 +225,7 @@ def open_rows(
             seconds_to_success=None if first is None else round(seconds[first], 6),
             cost=float(plan.cost[i]),
             model_calls=calls,
-            model_rows=rows,
+            model_rows=rows / len(seeds),
             curve=" ".join(curve),
         )
         result.append(row)
@@ -298,30 +247,21 @@ def closed_rows(
 ) -> list[ClosedRow]:
     """Let an agent play one episode for every goal, replanning at every step; arguments as for `open_rows`."""
     model = CountingModel(world_model, contestant.proposals)
-    kwargs = {"obs_type": "pixels", "resolution": model.image_size, "goal_horizon": horizon}
-    envs = [make_env(ENV_ID, **kwargs) for _ in seeds]
-    budget = Budget(iterations=iterations)
-    look_ahead = plan_steps(model, DEFAULT_LOOK_AHEAD)
-    agent = MPCAgent(
-        model, envs[0].action_space, contestant.planner, objective=objective, horizon=look_ahead, budget=budget
-    )
-    observations = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
-    playing, state = list(range(len(seeds))), None
-    steps, solved = [0] * len(seeds), [0] * len(seeds)
-    while playing:
-        seen = {key: np.stack([observations[i][key] for i in playing]) for key in ("pixels", "goal")}
-        actions, state = agent.predict(seen, state)
-        going_on = []
-        for place, (i, action) in enumerate(zip(playing, actions, strict=True)):
-            observations[i], _, terminated, truncated, info = envs[i].step(action)
-            steps[i] += 1
-            solved[i] = int(info["is_success"])
-            if not (solved[i] or terminated or truncated):
-                going_on.append(place)
-        if len(going_on) < len(playing):
-            playing, state = [playing[place] for place in going_on], state.select(going_on)
-    for env in envs:
-        env.close()
+    with Episodes(model, horizon, seeds) as episodes:
+        agent = episodes.agent(contestant.planner, objective, plan_steps(model, DEFAULT_LOOK_AHEAD), iterations)
+        playing, state = list(range(len(seeds))), None
+        steps, solved = [0] * len(seeds), [0] * len(seeds)
+        while playing:
+            actions, state = agent.predict(episodes.seen(playing), state)
+            going_on = []
+            for place, (i, action) in enumerate(zip(playing, actions, strict=True)):
+                episodes.observations[i], _, terminated, truncated, info = episodes.envs[i].step(action)
+                steps[i] += 1
+                solved[i] = int(TASK.solved(info))
+                if not (solved[i] or terminated or truncated):
+                    going_on.append(place)
+            if len(going_on) < len(playing):
+                playing, state = [playing[place] for place in going_on], state.select(going_on)
     return [
         ClosedRow(name, horizon, seed, milliseconds, iterations, solved[i], steps[i]) for i, seed in enumerate(seeds)
     ]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -206,7 +206,7 @@ class Benchmark:
                 "tune: expected goals that the other stages do not report, got some that they do"
                 f" ({min(common)} to {max(common)}); try another --tune-seed"
             )
-        drawn = {name: draw_trials(name, trials) for name in names}
+        drawn = {name: draw_trials(name, self.world_model, trials) for name in names}
         contestants = {
             f"{name} {i}": planners([name], self.world_model, {name: settings}, proposals)[name]
             for name, all_settings in drawn.items()
@@ -237,7 +237,7 @@ class Benchmark:
             best = max(outcomes, key=lambda o: (o["in_time"], o["model_success"] + o["real_success"], -o["mean_cost"]))
             space = {field: list(values) for field, values in SPACES[name].items()}
             content["planners"][name] = {"space": space, "trials": outcomes, "chosen": best["settings"]}
-        write_text(self.out / TUNING_NAME, json.dumps(content, indent=2) + "\n")
+        write_text(self.out / TUNING_NAME, json.dumps(content, indent=2, default=asdict) + "\n")
         return content
 
     # ----- how they run -------------------------------------------------------------------------------------

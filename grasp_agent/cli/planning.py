@@ -50,6 +50,7 @@ def plan(
         horizon=horizon,
         iterations=iterations,
         model_name=model,
+        planner_name=planner,
     )
     files = save_explanation(explanation, out)
     console.print(plan_table(explanation.report))
@@ -73,6 +74,7 @@ def bench(
     trials: MaybeInt = None,
     settings: MaybeStr = None,
     proposals: bool = True,
+    equal_parts: bool = False,
     model: str = "pusht",
     threshold: MaybeFloat = None,
     out: Path = Path("runs/bench"),
@@ -106,6 +108,8 @@ def bench(
         tune_horizon: environment steps to them. Default: 60.
         trials: settings tried per planner, its defaults included. Default: 12.
         proposals: offer the model's proposed plans to the planners; without, they search by themselves.
+        equal_parts: give every solver the restarts, initial guesses, halving, other endings and choice of the planner
+            "grasp", with its --settings, so that nothing but the solvers differs.
         settings: tuning.json whose chosen settings the planners get. Default: the planners' own.
         model: world model: a shipped name, a folder or a hub id.
         threshold: latent distance (root mean square) that is success under the model; needed unless latents are poses.
@@ -114,6 +118,7 @@ def bench(
         quick: a look at everything in two minutes: few goals, short time limits, closed loop at the first horizon.
     """
     from grasp_agent.benchmark.contestants import ablations, load_settings, planners
+    from grasp_agent.benchmark.contestants import equal_parts as share_parts
     from grasp_agent.benchmark.report import write_report
     from grasp_agent.benchmark.stages import STAGES, Benchmark
     from grasp_agent.models import load_world_model
@@ -155,6 +160,8 @@ def bench(
     chosen = None if settings is None else load_settings(settings)
     world_model = load_world_model(model)
     contestants = planners(names, world_model, chosen, proposals)
+    if equal_parts:
+        contestants = share_parts(contestants, planners(["grasp"], world_model, chosen, proposals)["grasp"].planner)
     benchmark = Benchmark(model, out, workers, threshold=threshold)
     if "tune" in stages:
         tune_seeds = range(tune_seed, tune_seed + numbers["--tune-goals"])

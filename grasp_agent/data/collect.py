@@ -32,7 +32,7 @@ Row = tuple[Any, Any, Any]
 PLANNED_TOGETHER = 50
 
 POLICIES = ("expert", "random", "planner")
-PLANNER = GRASP(restarts=4, refresh=2, sync_steps=3)
+PLANNER = GRASP()
 """What collects with policy "planner": half the work of the usual agent, so that data come quickly."""
 
 SEED_OFFSET = 2**31

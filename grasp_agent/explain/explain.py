@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -28,17 +28,20 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from grasp_agent.agent import MPCAgent
 from grasp_agent.agent.spaces import ActionWriter, Array
 from grasp_agent.core.types import Budget, Plan, Problem, Status
 from grasp_agent.evaluation.results import versions
 from grasp_agent.models.io import SavedModel
 from grasp_agent.models.planar_push import pose_errors, reaches
-from grasp_agent.objectives.goal_distance import default_objective
-from grasp_agent.planning.rollout import frozen
-from grasp_agent.planning.solve import Planner, solve
+from grasp_agent.planning import MultiStart, Search, as_planner, iterate
+from grasp_agent.planning.solve import finish
+from grasp_agent.planning.solvers.solver import AnySolver
 from grasp_agent.rollouts.environments import make_env
+from grasp_agent.tasks import DEFAULT_TASK
 
-ENV_ID = "grasp_envs/PushTReach-v0"
+TASK = DEFAULT_TASK
+ENV_ID = TASK.default_env_ids[0]
 DECISIONS = 4
 """Decisions of an agent whose iterations the plan gets by default: nothing follows that could mend it."""
 SCENE_SIZE = 768
@@ -107,13 +110,14 @@ class Explanation:
 
 def explain(
     model: SavedModel,
-    planner: Planner[Any],
+    planner: MultiStart | AnySolver,
     seed: int,
     *,
     goal_horizon: int = 50,
     horizon: int | None = None,
     iterations: int | None = None,
     model_name: str | None = None,
+    planner_name: str = "planner",
 ) -> Explanation:
     """Plan once, execute the plan in the environment, and keep what there is to see.
 
@@ -125,26 +129,31 @@ def explain(
         horizon: T, model steps of the plan; None means as many as `goal_horizon` environment steps take.
         iterations: of the planner; None means four times what an agent spends on a decision.
         model_name: what to call the model in the report.
+        planner_name: what to call the planner there.
 
     Raises:
         ValueError: an argument out of range, or a model without a decoder or for another action space.
     """
+    planner = as_planner(planner)
     iterations = DECISIONS * planner.decision_iterations if iterations is None else iterations
     for name, value, least in (("seed", seed, 0), ("horizon", horizon, 1), ("iterations", iterations, 1)):
         if value is not None and value < least:
             raise ValueError(f"{name}: expected {least} or more, got {value}")
     if model.decoder is None:
         raise ValueError("model: expected one with a decoder, which draws its states, got one without")
-    task = {"obs_type": "pixels", "resolution": model.image_size, "goal_horizon": goal_horizon}
+    task = {**TASK.pictures(model.image_size), str(TASK.goal_distance_kwarg): goal_horizon}
     env = make_env(ENV_ID, **task, render_mode="rgb_array", visualization_size=SCENE_SIZE)
     try:
-        writer = ActionWriter(env.action_space, model.action_dim)
         horizon = math.ceil(goal_horizon / model.action_block) if horizon is None else horizon
-        problem, observation, info = pose(model, env, writer, seed, horizon)
+        agent = MPCAgent(model, env.action_space, planner, horizon=horizon)
+        observation, info = env.reset(seed=seed)
+        problem = agent.problem(observation)
         began = time.perf_counter()
         plan, snapshots, trace = follow(planner, problem, iterations)
         seconds = time.perf_counter() - began
-        actions = writer.write(plan.actions.cpu().numpy().reshape(-1, model.action_dim))
+        actions = ActionWriter(env.action_space, model.action_dim).write(
+            plan.actions.cpu().numpy().reshape(-1, model.action_dim)
+        )
         replay = play(env, actions, model.action_block, observation, info)
     finally:
         env.close()
@@ -158,8 +167,8 @@ def explain(
             **task,
             "seed": seed,
             "model": model_name,
-            "planner": planner.name,
-            "planner_settings": _as_json(asdict(planner)),  # type: ignore[call-overload]
+            "planner": planner_name,
+            "planner_settings": repr(planner),
             "horizon": horizon,
             "iterations": iterations,
             "versions": versions(),
@@ -201,49 +210,8 @@ def plan_table(report: dict[str, Any]) -> Table:
 # ----- the problem, the plan, the truth ---------------------------------------------------------------------
 
 
-def pose(
-    model: SavedModel, env: gym.Env[Any, Any], writer: ActionWriter, seed: int, horizon: int
-) -> tuple[Problem, dict[str, Any], dict[str, Any]]:
-    """Begin the episode `seed`, hold still for h - 1 blocks, and pose the problem that an agent has then.
-
-    Args:
-        model: reads what is seen.
-        env: with pixel observations, and an action of zeros that holds still.
-        writer: of its actions.
-        seed: the episode.
-        horizon: T.
-
-    Returns:
-        One problem (B = 1), and the observation and `info` that it begins with.
-    """
-    block = model.action_block
-    still = writer.write(np.zeros((1, model.action_dim)))[0]
-    observation, info = env.reset(seed=seed)
-    frames = [observation["pixels"]]
-    for _ in range(model.history - 1):
-        for _ in range(block):
-            observation, _, _, _, info = env.step(still)
-        frames.append(observation["pixels"])
-    pictures = torch.from_numpy(np.stack([*frames, observation["goal"]]))
-    with torch.no_grad():
-        latents = model.encode(pictures.to(next(model.parameters()).device))
-    limit = model.action_limit or math.inf  # beyond the actions it was trained on, a model is guessing
-    low, high = (latents.new_tensor(np.clip(b, -limit, limit)).repeat(block) for b in (writer.low, writer.high))
-    problem = Problem(
-        model=model,
-        objective=default_objective(model),
-        states=latents[:-1].unsqueeze(0),
-        past_actions=latents.new_zeros(1, model.history - 1, block * model.action_dim),
-        goal=latents[-1:],
-        horizon=horizon,
-        low=low,
-        high=high,
-    )
-    return problem, observation, info
-
-
-def follow(planner: Planner[Any], problem: Problem, iterations: int) -> tuple[Plan, list[Snapshot], Array]:
-    """Plan, and look at the planner's state at the beginning, after each third, and at the end.
+def follow(planner: MultiStart, problem: Problem, iterations: int) -> tuple[Plan, list[Snapshot], Array]:
+    """Plan, and keep what the planner holds at the beginning, after each third, and at the end.
 
     Args:
         planner: what searches; its noise is that of an agent of seed 0.
@@ -253,46 +221,29 @@ def follow(planner: Planner[Any], problem: Problem, iterations: int) -> tuple[Pl
     Returns:
         The plan, the snapshots, and the best true rollout cost after 0, 1, ... iterations, [iterations + 1].
     """
-    with torch.no_grad():
-        state = planner.init(problem, torch.zeros(1, dtype=torch.int64, device=problem.goal.device))
-    with frozen(problem.model):
-        state = planner.evaluate(problem, state)
-    plan = planner.plan(problem, state)
-    held, trace, done = [(0, state)], [plan.cost], 0
-    for until in sorted({round(iterations / 3), round(2 * iterations / 3), iterations} - {0}):
-        plan, state = solve(planner, problem, state, Budget(iterations=until - done))
-        # The last two entries belong to one iteration: before and after its iterates were scored.
-        trace += [*plan.cost_trace[:, 1:-2].unbind(1), plan.cost_trace[:, -1]]
-        held.append((until, state))
-        done = until
-    restart = state.best.candidate.clamp(min=0)
-    snapshots = [_snapshot(planner, problem, iteration, then, restart) for iteration, then in held]
+    keys = torch.zeros(1, dtype=torch.int64, device=problem.goal.device)
+    marks = {0, round(iterations / 3), round(2 * iterations / 3), iterations}
+    held, trace = [], []
+    for progress in iterate(planner, problem, Budget(iterations=iterations), seed=keys):
+        trace.append(progress.cost)
+        if progress.iteration in marks:
+            plan, search = finish(planner, problem, progress.search)
+            held.append((progress.iteration, plan, search))
+    trace[-1] = search.cost
+    snapshots = [_snapshot(planner, problem, at, then, what, plan.restart) for at, then, what in held]
     return replace(plan, iterations=iterations), snapshots, torch.cat(trace).cpu().numpy()
 
 
-def _snapshot(planner: Planner[Any], problem: Problem, iteration: int, state: Any, restart: Tensor) -> Snapshot:
-    plan = planner.plan(problem, state)
+def _snapshot(
+    planner: MultiStart, problem: Problem, iteration: int, plan: Plan, search: Search, restart: Tensor
+) -> Snapshot:
+    """What there is to see after an iteration: virtual states of the restart that finally gives the plan, if any."""
     states, defects = plan.states[0], None
-    virtual = virtual_states(problem, state)
+    virtual = planner.virtual_states(problem, search)
     if virtual is not None:
-        states = virtual[int(restart)]
-        # A planner tells the defects of the restart that its best plan came from: here, will have come from.
-        followed = replace(state, best=replace(state.best, candidate=restart))
-        defects = planner.plan(problem, followed).defects[0].cpu().numpy()
+        states = virtual[1][0, int(restart)]
+        defects = planner.defects(problem, search, restart)[0].cpu().numpy()
     return Snapshot(iteration, states, defects, float(plan.cost[0]), plan.restarts[0].cpu().numpy())
-
-
-def virtual_states(problem: Problem, state: Any) -> Tensor | None:
-    """The virtual states s_0..s_T of all restarts, [R, T + 1, *S], if a planner's state has any (B = 1).
-
-    They are what it calls `states`: [1, R, T - 1, *S] between present and goal, or [1, R, T, *S] with a free end.
-    """
-    states, shape = getattr(state, "states", None), problem.goal.shape[1:]
-    if states is None or states.ndim != 3 + len(shape) or states.shape[2] not in (problem.horizon - 1, problem.horizon):
-        return None
-    restarts = states.shape[1]
-    present, goal = (x.expand(restarts, *shape).unsqueeze(1) for x in (problem.states[0, -1], problem.goal[0]))
-    return torch.cat([present, states[0], goal], dim=1)[:, : problem.horizon + 1]
 
 
 def play(

@@ -106,16 +106,25 @@ def solve(
     trace = []
     for progress in iterate(planner, problem, budget, seed=seed, search=search, started=start):
         trace.append(progress.cost)
-    problem = _ordinary_problem(problem)
-    with _planning(problem.model):
-        search = planner.evaluate(problem, progress.search) if progress.iteration else progress.search
-        plan = planner.finish(problem, search)
+    plan, search = finish(planner, problem, progress.search)
     trace.append(search.cost)
     status = torch.where(progress.converged, int(Status.CONVERGED), int(Status.RUNNING))
     status = torch.where(plan.cost.isfinite(), status, int(Status.NON_FINITE))
     seconds = time.perf_counter() - start
     table = torch.stack(trace, dim=1)
     return replace(plan, status=status, cost_trace=table, iterations=progress.iteration, seconds=seconds), search
+
+
+def finish(planner: MultiStart | AnySolver, problem: Problem, search: Search) -> tuple[Plan, Search]:
+    """Evaluate the plans that the solver stands at -> the plan to return, and what is known with them.
+
+    The given search is left as it is, so planning can go on from it as if nobody had asked.
+    """
+    planner, problem = as_planner(planner), _ordinary_problem(problem)
+    with _planning(problem.model):
+        if int(search.iteration[0]):
+            search = planner.evaluate(problem, search)
+        return planner.finish(problem, search), search
 
 
 def iterate(

@@ -1,11 +1,11 @@
-"""The planning benchmark: budgets in iterations, looking in without disturbing, counting, resuming, refusing."""
+"""The planning benchmark: budgets in iterations, evaluations that disturb nothing, counting, resuming, refusing."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -16,10 +16,18 @@ from torch import Tensor
 
 from grasp_agent.benchmark import episodes as benchmark_episodes
 from grasp_agent.benchmark.calibration import Timing
-from grasp_agent.benchmark.contestants import SPACES, describe, draw_trials, load_settings, planners
+from grasp_agent.benchmark.contestants import (
+    SPACES,
+    ablations,
+    describe,
+    draw_trials,
+    equal_parts,
+    load_settings,
+    planners,
+)
+from grasp_agent.benchmark.counting import CountingModel
 from grasp_agent.benchmark.episodes import (
     Contestant,
-    CountingModel,
     Episodes,
     anytime,
     checkpoints,
@@ -36,11 +44,22 @@ from grasp_agent.evaluation.statistics import mcnemar_exact
 from grasp_agent.models import LatentWorldModel, save_pretrained
 from grasp_agent.models.planar_push import latents_of_states, reaches
 from grasp_agent.objectives.goal_distance import GoalDistance
-from grasp_agent.planning import CEM, PLANNERS, GradientDescent, solve
+from grasp_agent.planning import (
+    CEM,
+    GRASP,
+    PLANNERS,
+    GaussNewton,
+    GradientDescent,
+    MultiStart,
+    RobustChoice,
+    TailResample,
+    solve,
+    with_settings,
+)
 from grasp_agent.rollouts.environments import make_env
 
-GD = GradientDescent(restarts=2, screen=2, refresh=1)
-SMALL_CEM = CEM(samples=8, elites=2)
+GD = MultiStart(GradientDescent(), restarts=2, candidates=2, refresh=1)
+SMALL_CEM = MultiStart(CEM(samples=8, elites=2), restarts=1, candidates=4, refresh=0)
 
 
 def tiny(**changes: Any) -> LatentWorldModel:
@@ -75,22 +94,19 @@ def test_checkpoints_double_and_end_with_the_last_iteration() -> None:
 # ---- one plan ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("planner", [GD, SMALL_CEM], ids=lambda planner: planner.name)
-def test_looking_in_changes_nothing_and_sees_what_a_shorter_solve_returns(planner: Any) -> None:
+@pytest.mark.parametrize("planner", [GD, SMALL_CEM, GRASP(restarts=2, candidates=2)], ids=["gd", "cem", "grasp"])
+def test_evaluations_change_nothing_and_see_what_a_shorter_solve_returns(planner: Any) -> None:
     world, seeds, keys = CountingModel(tiny()), [3, 4], torch.tensor([3, 4])
     with Episodes(world, 10, seeds) as episodes:
-        problem = episodes.problem(GoalDistance())
-    plan, found = anytime(planner, problem, keys, 5)
-    looked = world.calls, world.rows
+        problem = episodes.problem(planner, GoalDistance())
     world.calls = world.rows = 0
+    plan, found, counted = anytime(planner, problem, keys, 5)
     for iterations in (2, 5):
         world.calls = world.rows = 0
-        with torch.no_grad():
-            state = planner.init(problem, keys)
-        expected, _ = solve(planner, problem, state, Budget(iterations=iterations))
-        assert torch.equal(found[iterations].cost, expected.cost)
+        expected, search = solve(planner, problem, Budget(iterations=iterations), seed=keys)
+        assert torch.equal(found[iterations].cost[:, 0], search.cost)
     assert torch.equal(plan.actions, expected.actions)
-    assert looked == (world.calls, world.rows), "looking in is not counted"
+    assert counted == (world.calls, world.rows), "evaluations on the way are not counted"
 
 
 def test_predictions_are_counted_those_made_for_proposals_too() -> None:
@@ -106,22 +122,24 @@ def test_predictions_are_counted_those_made_for_proposals_too() -> None:
     world.dynamics.forward = watched  # type: ignore[method-assign]
     counting = CountingModel(world)
     with Episodes(counting, 12, [3]) as episodes:
-        anytime(SMALL_CEM, episodes.problem(GoalDistance()), torch.tensor([3]), 1)
-        # What looking in predicts is really predicted, only not counted: with one iteration there is none of it.
-        assert counting.rows == truth > 0
+        _, _, counted = anytime(SMALL_CEM, episodes.problem(SMALL_CEM, GoalDistance()), torch.tensor([3]), 1)
+        # The evaluation before the first iteration predicts nothing, so all that was predicted is counted.
+        assert counted[1] == truth > 0
         assert not CountingModel(world, proposals=False).proposes
 
 
-def test_history_is_real_and_plans_are_carried_out() -> None:
+def test_problems_are_posed_from_the_first_picture_and_plans_are_carried_out() -> None:
     world = CountingModel(tiny())
     with Episodes(world, 10, [3, 4]) as episodes:
-        problem = episodes.problem(GoalDistance())
+        problem = episodes.problem(GD, GoalDistance())
         assert problem.states.shape == (2, 3, 6) and problem.horizon == 10
-        assert episodes.frames.shape == (2, 3, 16, 16, 3)
+        assert torch.equal(problem.states[:, 0], problem.states[:, 2]) and not problem.past_actions.any()
+        pictures = episodes.seen()["pixels"]
+        assert pictures.shape == (2, 16, 16, 3)
         solved = episodes.play(torch.zeros(2, 10, 2))
     assert [len(steps) for steps in solved] == [10, 10]
     with Episodes(world, 10, [4]) as alone:
-        assert np.array_equal(alone.frames[0], episodes.frames[1]), "an episode is its seed's"
+        assert np.array_equal(alone.seen()["pixels"][0], pictures[1]), "an episode is its seed's"
 
 
 def test_success_under_the_model_is_the_environments_tolerance() -> None:
@@ -189,26 +207,31 @@ def test_over_all_horizons_a_seed_counts_once() -> None:
     assert cem.seconds_to_level is None and cem.iterations == 2
 
 
-def test_contestants_are_told_apart_by_the_planner_within_too() -> None:
-    @dataclass(frozen=True)
-    class Wrapping:
-        name: ClassVar[str] = "wrapping"
-        sync: Any
-
-    @dataclass(frozen=True)
-    class Twin:
-        name: ClassVar[str] = "twin"
-        samples: int = 64
-
-    @dataclass(frozen=True)
-    class OtherTwin:
-        name: ClassVar[str] = "twin"
-        samples: int = 64
-
-    described = [describe(Contestant(Wrapping(sync))) for sync in (Twin(), OtherTwin(), Twin())]  # type: ignore[arg-type]
+def test_contestants_are_told_apart_by_their_parts() -> None:
+    described = [describe(Contestant(p)) for p in (GD, replace(GD, solver=GradientDescent(rate=0.2)), GD)]
     assert described[0] == described[2] != described[1]
     assert describe(Contestant(GD)) != describe(Contestant(GD, proposals=False))
     assert json.loads(json.dumps(described)) == described
+
+
+def test_equal_parts_leave_nothing_but_the_solvers_different() -> None:
+    parts = MultiStart(GaussNewton(), restarts=6, halving=((2, 3),), select=RobustChoice(0.01), iterations=9)
+    shared = equal_parts({"gd": Contestant(GD, False), "cem": Contestant(SMALL_CEM, False)}, parts)
+    assert [c.planner.solver for c in shared.values()] == [GD.solver, SMALL_CEM.solver]
+    assert {replace(c.planner, solver=parts.solver, iterations=9) for c in shared.values()} == {parts}
+    assert not any(c.proposals for c in shared.values())
+
+
+def test_ablations_change_one_thing_at_a_time() -> None:
+    full = GRASP()
+    variants = ablations(Contestant(full))
+    assert next(iter(variants)) == "full" and variants["full"].planner == full
+    assert all(v.planner != full for name, v in variants.items() if name != "full")
+    assert "no halving" not in variants, "there is none to leave out"
+    assert variants["state gradients"].planner == with_settings(full, {"solver.then.stop_gradient": False})
+    assert variants["no other endings"].planner == replace(full, resample=None)
+    with pytest.raises(ValueError, match="ablation: expected GRASP"):
+        ablations(Contestant(GD))
 
 
 # ---- the stages ----------------------------------------------------------------------------------------------
@@ -227,7 +250,7 @@ def test_a_killed_stage_goes_on_to_the_same_rows(model: str, tmp_path: Path) -> 
     assert again.open_loop(contestants, [6], [5, 6, 7], 0.02) == whole
     assert (tmp_path / "a" / "open.csv").read_text() == written
 
-    other = {"gd": Contestant(replace(GD, rate=0.5))}
+    other = {"gd": Contestant(replace(GD, refresh=0))}
     with pytest.raises(ValueError, match="with another gd; use another --out"):
         again.open_loop(other, [6], [5], 0.02)
     with pytest.raises(ValueError, match="with another seconds"):
@@ -276,17 +299,19 @@ def test_closed_loop_rows_are_kept(model: str, tmp_path: Path) -> None:
 
 
 def test_tuning_tries_equally_often_and_keeps_off_the_reported_goals(model: str, tmp_path: Path) -> None:
-    assert draw_trials("cem", 6) == draw_trials("cem", 6) and draw_trials("cem", 6)[0] == {}
-    for trial in draw_trials("cem", 6)[1:]:
+    world = tiny()
+    assert draw_trials("cem", world, 6) == draw_trials("cem", world, 6) and draw_trials("cem", world, 6)[0] == {}
+    for trial in draw_trials("cem", world, 6)[1:]:
         assert trial.keys() == SPACES["cem"].keys()
-        PLANNERS["cem"](**trial)
+        with_settings(PLANNERS["cem"](world), trial)
     with pytest.raises(ValueError, match="trials of shooting's search space"):
-        draw_trials("shooting", 200)
+        draw_trials("shooting", world, 200)
     for name in SPACES:  # every declared field and value is one that the planner takes
         for field, values in SPACES[name].items():
             for value in values:
-                others = {"samples": 256} if field == "elites" else {}
-                PLANNERS[name](**{**others, field: value})
+                others = {"solver.samples": 256} if field == "solver.elites" else {}
+                others |= {"restarts": 8} if field == "halving" else {}
+                with_settings(PLANNERS[name](world), {**others, field: value})
     bench = Benchmark(model, tmp_path, progress=False)
     with pytest.raises(ValueError, match="try another --tune-seed"):
         bench.tune(["shooting"], [5], [7, 8], 0.01, 2, reported=[8, 9])
@@ -296,14 +321,18 @@ def test_tuning_tries_equally_often_and_keeps_off_the_reported_goals(model: str,
     assert len(trials) == 2 and content["planners"]["shooting"]["chosen"] == best["settings"]
     chosen = load_settings(tmp_path / "tuning.json")
     (made,) = planners(["shooting"], bench.world_model, chosen).values()
-    assert made.planner == PLANNERS["shooting"](**best["settings"])
-    with pytest.raises(ValueError, match="expected its hyperparameters"):
+    assert made.planner == with_settings(PLANNERS["shooting"](world), best["settings"])
+    with pytest.raises(ValueError, match="setting 'speed': expected one of solver, restarts"):
         planners(["cem"], bench.world_model, {"cem": {"speed": 3}})
-    content["planners"]["shooting"]["chosen"] = {"samples": 5}  # by hand, so none of the trials
+    parts = {"halving": [[2, 4]], "resample": {"tails": 4, "first": 2, "every": 3, "scale": 0.5, "correlation": 0.9}}
+    (tmp_path / "parts.json").write_text(json.dumps({"planners": {"grasp": {"chosen": parts}}}))
+    read = load_settings(tmp_path / "parts.json")
+    assert read == {"grasp": {"halving": ((2, 4),), "resample": TailResample(4, first=2, every=3)}}
+    content["planners"]["shooting"]["chosen"] = {"solver.samples": 5}  # by hand, so none of the trials
     (tmp_path / "tuning.json").write_text(json.dumps(content))
     write_report(tmp_path)
     share = f"{100 * trials[0]['model_success']} %"
-    assert f"| shooting | 2 | {share} | - | samples 5 |" in (tmp_path / "table.md").read_text()
+    assert f"| shooting | 2 | {share} | - | solver.samples 5 |" in (tmp_path / "table.md").read_text()
 
 
 def test_the_command_writes_table_and_plots(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -315,6 +344,6 @@ def test_the_command_writes_table_and_plots(model: str, tmp_path: Path, capsys: 
     assert "| H | gd | shooting |" in shown and "| 5 |" in shown
     results = json.loads((tmp_path / "results.json").read_text())
     assert [(row["planner"], row["goals"]) for row in results["summary"]["open"]] == [("gd", 2), ("shooting", 2)]
-    assert {entry["planner"] for entry in results["calibration"]} == {"gd", "shooting"}
+    assert len(results["calibration"]) == 2
     for name in ("open_success.png", "open_success_seconds.png", "open_cost_seconds.png", "table.md"):
         assert (tmp_path / name).stat().st_size > 0

@@ -9,6 +9,20 @@ from scipy import stats
 from grasp_agent.core.rng import make_keys, normal, split, uniform
 
 
+def test_numbers_are_those_of_splitmix64() -> None:
+    """The first five words of the seed 1234567, as published in Rosetta Code's "Pseudo-random numbers/Splitmix64"."""
+    words = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
+    key = torch.tensor([4860507420001330595])  # its hash is the seed
+    assert uniform(key, (5,), torch.float64)[0].tolist() == [(word >> 11) / 2**53 for word in words]
+    assert uniform(key, (5,), torch.float32)[0].tolist() == [(word >> 40) / 2**24 for word in words]
+
+
 def test_normal_numbers_are_standard_normal() -> None:
     numbers = normal(make_keys(0, 200), (500,), torch.float64)
     assert stats.kstest(numbers.flatten().numpy(), "norm").pvalue > 1e-3
@@ -43,15 +57,17 @@ def test_plain_keys_0_1_2_are_as_good_as_any() -> None:
     assert float(torch.corrcoef(numbers[:50]).fill_diagonal_(0).abs().max()) < 0.7
 
 
-@pytest.mark.parametrize("draw", [normal, uniform])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_row_depends_on_its_key_only(draw, dtype) -> None:
+def test_a_row_depends_on_its_key_only(dtype: torch.dtype) -> None:
     keys = make_keys(7, 9)
-    together = draw(keys, (3, 5, 7), dtype)
-    assert together.shape == (9, 3, 5, 7) and together.dtype == dtype
-    for i in (0, 4, 8):
-        assert torch.equal(draw(keys[i : i + 1], (3, 5, 7), dtype)[0], together[i])
-    assert torch.equal(draw(keys.flip(0), (3, 5, 7), dtype).flip(0), together)
+    for draw in (normal, uniform):
+        together = draw(keys, (3, 5, 7), dtype)
+        assert together.shape == (9, 3, 5, 7) and together.dtype == dtype
+        # Words and their uniform numbers are exact; the logarithms of normal ones round by where they lie in memory.
+        exact = {"rtol": 0.0, "atol": 0.0} if draw is uniform else {}
+        for i in (0, 4, 8):
+            torch.testing.assert_close(draw(keys[i : i + 1], (3, 5, 7), dtype)[0], together[i], **exact)
+        torch.testing.assert_close(draw(keys.flip(0), (3, 5, 7), dtype).flip(0), together, **exact)
 
 
 def test_make_keys_does_not_depend_on_the_number_of_rows() -> None:
@@ -70,11 +86,15 @@ def test_children_differ_from_their_parents_and_from_each_other() -> None:
 
 def test_noise_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
-    normal(make_keys(11, 2), (4,))
+    keys = split(make_keys(11, 2), 1)
+    normal(keys, (4,)), uniform(keys, (4,))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_odd_and_empty_shapes() -> None:
-    assert normal(make_keys(12, 2), (3,)).shape == (2, 3)
-    assert normal(make_keys(12, 2), (0, 4)).shape == (2, 0, 4)
+def test_any_shape_is_filled_from_the_front() -> None:
+    keys = make_keys(12, 2)
+    flat = normal(keys, (12,), torch.float64)
+    torch.testing.assert_close(normal(keys, (3, 4), torch.float64), flat.view(2, 3, 4))
+    torch.testing.assert_close(normal(keys, (7,), torch.float64), flat[:, :7])  # two numbers to a word: an odd count
+    assert normal(keys, (0, 4)).shape == (2, 0, 4)
     assert normal(make_keys(12, 0), (4,)).shape == (0, 4)

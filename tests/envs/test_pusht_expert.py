@@ -123,14 +123,21 @@ def test_it_reaches_most_goals():
     assert solved >= 10
 
 
-def test_it_takes_a_goal_in_numbers_and_refuses_others():
+def test_it_takes_a_goal_in_numbers():
+    reached = 0
+    for seed in range(6):
+        env = make("PushT-v0")
+        env.reset(seed=0, options={"state": [100.0, 100.0, 200.0, 200.0, 0.0]})
+        expert = env.make_expert(seed, goal=[260.0, 240.0, 0.3])
+        for _ in range(120):
+            env.step(expert.act())
+        x, y, angle = env.get_state()[2:5]
+        reached += np.hypot(x - 260.0, y - 240.0) < 10.0 and abs(angle - 0.3) < 0.15
+    assert reached >= 3
+
+
+def test_other_goals_are_refused():
     env = make("PushT-v0")
-    env.reset(seed=0, options={"state": [100.0, 100.0, 200.0, 200.0, 0.0]})
-    expert = env.make_expert(0, goal=[260.0, 240.0, 0.3])
-    for _ in range(120):
-        env.step(expert.act())
-    x, y, angle = env.get_state()[2:5]
-    assert np.hypot(x - 260.0, y - 240.0) < 10.0 and abs(angle - 0.3) < 0.15
     with pytest.raises(ValueError, match='"task"'):
         env.make_expert(0, goal="win")
     with pytest.raises(ValueError, match=r"shape \(4,\)"):

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from grasp_envs.pusht_rendering import (
-    AGENT_COLOUR,
-    BLOCK_COLOUR,
-    GOAL_COLOUR,
-    WALL_COLOUR,
-    WHITE,
-    PushTRenderer,
-)
+from grasp_envs.pusht_rendering import PushTRenderer
+
+# gym-pusht's: pygame's LightGray, RoyalBlue, LightSlateGray and LightGreen.
+WHITE = (255, 255, 255)
+WALL_COLOUR = (211, 211, 211)
+AGENT_COLOUR = (65, 105, 225)
+BLOCK_COLOUR = (119, 136, 153)
+GOAL_COLOUR = (144, 238, 144)
 
 
 def supersampled(size, agent, block, factor=16):

@@ -178,10 +178,16 @@ def test_legal_starts():
     assert not is_legal_start(400.0, 400.0, (60.0, 256.0, 0.0))  # the bar starts at 0
 
 
-def test_random_starts_are_legal_and_at_rest():
+def test_random_starts_are_apart_inside_the_walls_and_at_rest():
     rng = np.random.default_rng(2)
     starts = np.array([random_start(rng) for _ in range(200)])
-    assert all(is_legal_start(s[0], s[1], tuple(s[2:5])) for s in starts)
+    for start in starts:
+        # What overlaps is pushed apart by the physics: nothing touches and nothing moves.
+        simulation = PushTSimulation()
+        simulation.set_state(start)
+        simulation.step(start[0], start[1])
+        assert (simulation.agent_block_contacts, simulation.block_wall_contacts) == (0, 0)
+        np.testing.assert_allclose(simulation.get_state(), start, rtol=0, atol=1e-9)
     assert starts[:, :2].min() >= 50 and starts[:, :2].max() <= 449
     assert starts[:, 2:4].min() >= 100 and starts[:, 2:4].max() <= 399
     assert np.abs(starts[:, 4]).max() <= math.pi and (starts[:, 4] > 2).any() and (starts[:, 4] < -2).any()

@@ -196,7 +196,7 @@ class MultiStart:
             states=best.states[:, 0],
             cost=cost,
             status=torch.where(cost.isfinite(), int(Status.RUNNING), int(Status.NON_FINITE)),
-            defects=self._defects(problem, search, index),
+            defects=self.defects(problem, search, index),
             restarts=search.kept.cost,
             restart=index,
             cost_trace=cost.unsqueeze(1),
@@ -211,7 +211,7 @@ class MultiStart:
         return found.actions.unflatten(0, shape), found.states.unflatten(0, shape)
 
     @torch.no_grad()
-    def _defects(self, problem: Problem, search: Search, index: Tensor) -> Tensor:
+    def defects(self, problem: Problem, search: Search, index: Tensor) -> Tensor:
         """Mean squared gap between the virtual states of a restart [B] and one-step predictions from them, [B, T]."""
         virtual = self.virtual_states(problem, search)
         if virtual is None:
