@@ -1,228 +1,191 @@
-"""Noise along time, and what a shift does to actions and states."""
+"""Where planning goes on when time has moved on: which plans, whose, and how much of them."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import pytest
 import torch
-from problems import LINEAR, linear_quadratic
-from torch import Tensor
+from odd_models import Proposes
+from problems import LINEAR, advanced, linear_quadratic, random_plans, with_model
 
 from grasp_agent.core.rng import make_keys
 from grasp_agent.core.types import Budget
-from grasp_agent.planning import CEM, GRASP, PLANNERS, GradientDescent, RandomShooting, solve
-from grasp_agent.planning.rollout import normalised_units, true_cost
-from grasp_agent.planning.solve import unscored
-from grasp_agent.planning.warm_start import (
-    initial_actions,
-    ramp_to_goal,
-    shift_actions,
-    shift_restarts,
-    shift_states,
-    shifted_plan,
-    smooth_noise,
-    starting_plan,
-)
+from grasp_agent.planning import PLANNERS, planner_for, shift, solve
+from grasp_agent.planning.plans import score
+from grasp_agent.planning.rollout import select_problem, true_cost, zero_plan
+from grasp_agent.planning.warm_start import WarmStart, shift_actions, warm_start
+
+KEYS = make_keys(0, 2)
+SEARCHING = [name for name in PLANNERS if name != "prior"]
 
 
-def block_problem(batch: int = 2, horizon: int = 4):
-    return linear_quadratic(LINEAR["integrator, block 2"](), batch=batch, horizon=horizon)
+def block_problem(horizon: int = 4):
+    return linear_quadratic(LINEAR["integrator, block 2"](), horizon=horizon)
 
 
-def counting(batch: int, restarts: int, horizon: int, size: int) -> Tensor:
-    count = torch.arange(1, horizon * size + 1).view(horizon, size).double() / 100
-    return count.expand(batch, restarts, horizon, size).contiguous()
+def warm(task, kept, steps=2, refresh=3, candidates=1, scale=1e-3, keys=KEYS) -> WarmStart:
+    best = kept.cost.argmin(dim=1)
+    return warm_start(task, kept, kept.cheapest(), best, steps, keys, refresh, candidates, scale, 0.0)
+
+
+# ----- actions -----
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 8, 100])
 def test_actions_move_by_environment_steps_and_end_in_zeros(n) -> None:
     task = block_problem()  # T = 4 blocks of k = 2 actions with 2 numbers each
-    u = counting(2, 3, 4, 4)
-    flat = u.view(2, 3, 8, 2)
+    u = torch.arange(1.0, 17.0).double().view(4, 4).expand(2, 3, 4, 4) / 100
+    flat = u.reshape(2, 3, 8, 2)
     shifted = shift_actions(task, u, n).view(2, 3, 8, 2)
     kept = max(8 - n, 0)
     assert torch.equal(shifted[:, :, :kept], flat[:, :, n:])
     assert torch.equal(shifted[:, :, kept:], torch.zeros(2, 3, 8 - kept, 2).double())
 
 
-def test_states_move_by_fractions_of_a_block_and_end_at_the_goal() -> None:
-    task = block_problem()
-    states = torch.tensor([1.0, 2.0, 4.0]).double().view(1, 1, 3, 1).expand(2, 1, 3, 2)  # s_1, s_2, s_3
-    task = replace(task, goal=torch.full((2, 2), 8.0).double())  # s_4
-    assert shift_states(task, states, 0)[0, 0, :, 0].tolist() == [1.0, 2.0, 4.0]
-    assert shift_states(task, states, 1)[0, 0, :, 0].tolist() == [1.5, 3.0, 6.0]
-    assert shift_states(task, states, 2)[0, 0, :, 0].tolist() == [2.0, 4.0, 8.0]
-    assert shift_states(task, states, 3)[0, 0, :, 0].tolist() == [3.0, 6.0, 8.0]
-    assert shift_states(task, states, 50)[0, 0, :, 0].tolist() == [8.0, 8.0, 8.0]
-
-
 def test_a_shift_must_fit() -> None:
     task = block_problem()
     with pytest.raises(ValueError, match="expected the horizon the state was made for, 5, got 4"):
-        shift_actions(task, counting(2, 1, 5, 4), 1)
+        shift_actions(task, torch.zeros(2, 1, 5, 4).double(), 1)
     with pytest.raises(ValueError, match="expected 0 or more environment steps, got -1"):
-        shift_actions(task, counting(2, 1, 4, 4), -1)
+        shift_actions(task, torch.zeros(2, 1, 4, 4).double(), -1)
 
 
-def test_smooth_noise_has_unit_variance_and_the_stated_correlation_across_blocks() -> None:
-    task = block_problem(batch=1, horizon=5)
-    for correlation in (0.0, 0.8):
-        flat = smooth_noise(task, make_keys(0, 1), 40_000, correlation).view(40_000, 10, 2)
-        assert flat.var(dim=0).sub(1).abs().max() < 0.05
-        for lag in (1, 3):
-            measured = (flat[:, lag:] * flat[:, :-lag]).mean(dim=0)
-            assert (measured - correlation**lag).abs().max() < 0.05
-        assert (flat[..., 0] * flat[..., 1]).mean().abs() < 0.01
+# ----- restarts -----
 
 
-def test_initial_actions_are_zeros_first_then_diverse_and_bounded() -> None:
+def test_the_best_plan_leads_the_cheapest_others_follow_and_the_last_begin_anew() -> None:
     task = block_problem()
-    u = initial_actions(task, make_keys(0, 2), 6, 2.0, 0.5)
-    assert torch.equal(u[:, 0], torch.zeros(2, 4, 4).double())
-    assert float(u.abs().max()) == 1.0
-    assert all(not torch.equal(u[:, i], u[:, j]) for i in range(6) for j in range(i))
+    u = random_plans(task, 6)
+    kept = score(task, u)
+    best = kept.cost.argmin(dim=1)
+    assert best.tolist() != [0, 0]
+    start = warm(task, kept)
+    cost, states = true_cost(task, start.plans.actions)
+    torch.testing.assert_close(start.plans.cost, cost)
+    torch.testing.assert_close(start.plans.states, states)
+    torch.testing.assert_close(start.nothing.cost, score(task, zero_plan(task).unsqueeze(1)).cost)
 
-
-def test_screening_keeps_the_cheapest_of_each_group() -> None:
-    task = block_problem()
-    many = initial_actions(task, make_keys(0, 2), 1 + 3 * 5, 0.5, 0.5)
-    chosen = initial_actions(task, make_keys(0, 2), 4, 0.5, 0.5, screen=5)
-    cost = true_cost(task, many)[0][:, 1:].view(2, 3, 5)
-    assert torch.equal(true_cost(task, chosen)[0][:, 1:], cost.amin(dim=2))
-    assert torch.equal(chosen[:, 0], many[:, 0])
-
-
-def test_restarts_after_a_shift_keep_the_cheapest_and_refresh_the_last() -> None:
-    task = block_problem()
-    u = counting(2, 6, 4, 4) * torch.arange(1, 7).view(1, 6, 1, 1) / 6
-    best = replace(unscored(task, -u[:, 2]), cost=torch.tensor([1.0, torch.inf]).double())
-    warm = shift_restarts(task, best, u, 2, make_keys(0, 2), refresh=3, scale=1e-3, correlation=0.0)
-    new, others = warm.actions, warm.came_from
-    cost, states = true_cost(task, new)
-    torch.testing.assert_close(warm.cost, cost)
-    torch.testing.assert_close(warm.states, states)
-    nothing = true_cost(task, torch.zeros_like(new[:, :1]))[0]
-    torch.testing.assert_close(warm.best.cost, torch.cat([nothing, cost], dim=1).amin(dim=1))
     moved = shift_actions(task, u, 2)
-    assert torch.equal(new[0, 0], -moved[0, 2])  # the best plan
-    assert torch.equal(new[1, 0], moved[1, 0])  # none was ever scored: what restart 0 had
-    ranking = true_cost(task, moved[:, 1:])[0].argsort(dim=1) + 1
-    assert torch.equal(others, ranking[:, :2])
-    assert torch.equal(new[:, 1:3], torch.take_along_dim(moved, others[:, :, None, None], dim=1))
-    for around, i in ((new[:, 0], 3), (new[:, 0], 4), (torch.zeros(2, 4, 4).double(), 5)):
-        gap = (new[:, i] - around).abs()
+    rows = torch.arange(2)
+    later = true_cost(task, moved)[0]
+    later[rows, best] = torch.inf
+    expected = torch.cat([best.unsqueeze(1), later.argsort(dim=1)[:, :2]], dim=1)
+    assert torch.equal(start.parent_index, expected)
+    assert torch.equal(start.plans.actions[:, :3], moved[rows.unsqueeze(1), expected])
+    for around, i in ((start.plans.actions[:, 0], 3), (start.plans.actions[:, 0], 4), (zero_plan(task), 5)):
+        gap = (start.plans.actions[:, i] - around).abs()
         assert 0 < float(gap.max()) < 1e-2
-    assert not torch.equal(new[:, 3], new[:, 4])
-    everything = shift_restarts(task, best, u, 2, make_keys(0, 2), refresh=99, scale=1e-3, correlation=0.0)
-    assert torch.equal(everything.actions[:, 0], new[:, 0]) and everything.came_from.shape == (2, 0)
-    nobody = shift_restarts(task, best, u, 2, make_keys(0, 2), refresh=0, scale=1e-3, correlation=0.0)
-    assert torch.equal(nobody.actions[:, 1:], moved[:, 1:]) and nobody.came_from.tolist() == [[1, 2, 3, 4, 5]] * 2
+    assert not torch.equal(start.plans.actions[:, 3], start.plans.actions[:, 4])
 
 
-class Proposes:
-    """A model that proposes to do `noise` / 10 towards the goal, and counts what it is asked for."""
-
-    proposes = True
-
-    def __init__(self, model: Any) -> None:
-        self.model, self.asked = model, 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-    def propose(self, states: Tensor, past_actions: Tensor, goal: Tensor, noise: Tensor) -> Tensor:
-        self.asked += noise.shape[1]
-        assert (
-            noise.shape[2] % 2 == 0 and noise.shape[2] <= 8 and noise.shape[3] == 2
-        )  # whole blocks of k = 2, at most T = 4
-        return 0.25 + noise / 100
+def test_restart_0_never_begins_anew() -> None:
+    task = block_problem()
+    kept = score(task, random_plans(task, 6))
+    first = shift_actions(task, kept.cheapest().actions, 2)[:, 0]
+    everything = warm(task, kept, refresh=99)
+    assert torch.equal(everything.plans.actions[:, 0], first)
+    assert torch.equal(everything.parent_index, kept.cost.argmin(dim=1, keepdim=True))
+    nobody = warm(task, kept, refresh=0)
+    assert nobody.parent_index.sort(dim=1).values.tolist() == [[0, 1, 2, 3, 4, 5]] * 2
+    assert torch.equal(nobody.plans.actions[:, 0], first)
 
 
-def test_what_the_model_proposes_is_among_the_beginnings() -> None:
+def test_a_new_plan_is_the_cheapest_of_its_candidates() -> None:
+    task = block_problem()
+    kept = score(task, random_plans(task, 4))
+    # the same noise is drawn for 2 restarts with 10 candidates each (one near, one elsewhere) as for one restart's 10
+    few, many = warm(task, kept, refresh=2, scale=0.5), warm(task, kept, refresh=2, candidates=10, scale=0.5)
+    assert bool((many.plans.cost[:, 2:] <= few.plans.cost[:, 2:] + 1e-12).all())
+    assert bool((many.plans.cost[:, 2:] < few.plans.cost[:, 2:]).any())
+    torch.testing.assert_close(many.plans.cost, true_cost(task, many.plans.actions)[0])
+
+
+def test_half_of_the_new_plans_are_what_the_model_proposes() -> None:
     task = block_problem()
     model = Proposes(task.model)
-    task = replace(task, model=model)  # type: ignore[arg-type]
-    u = initial_actions(task, make_keys(0, 2), 3, 0.0, 0.5, screen=2)
-    first = normalised_units(task, torch.full((4,), 0.25).double())[0]
-    assert model.asked == 6
-    assert ((u - first).abs() < 0.2).all() and not torch.equal(u[:, 1], u[:, 2])
-    model.asked = 0
-    given = torch.full_like(u[:, 0], -0.5)
-    u = initial_actions(task, make_keys(0, 2), 6, 0.0, 0.5, start=given)  # beside a given plan, half of the restarts
-    assert model.asked == 3 and (u[:, 0] == -0.5).all() and (u[:, 4:] == -0.5).all()
-    assert ((u[:, 1:4] - first).abs() < 0.2).all()
-    silent = initial_actions(task, make_keys(0, 2), 3, 0.5, 0.5, screen=0)
-    assert model.asked == 3 and not silent[:, 0].any() and silent[:, 1:].any()
-    assert not GRASP.paper().init(task, make_keys(0, 2)).actions.any() and model.asked == 3
-    warm = starting_plan(task, make_keys(0, 2), 5, 0.5, 0.5)
-    assert model.asked == 3 + 5 and (warm[1] == 0).all()  # here doing nothing is cheaper than any proposal
-    model.asked = 0
-
-    u = torch.zeros_like(u)
-    best = replace(unscored(task, u[:, 0]), cost=torch.zeros(2).double())
-    new = shift_restarts(task, best, u, 1, make_keys(1, 2), refresh=4, scale=0.0, correlation=0.5, screen=3).actions
+    task = with_model(task, model)
+    kept = score(task, torch.zeros(2, 6, 4, 4).double())
+    start = warm(task, kept, refresh=4, candidates=3, scale=0.0)
     assert model.asked == 2 * 3
-    assert not new[:, 2:4].any() and ((new[:, 4:] - first).abs() < 0.2).all()
-    kept, better = shifted_plan(task, replace(best, actions=warm), warm, 0, make_keys(1, 2), 7)
-    torch.testing.assert_close(better.cost, true_cost(task, better.actions.unsqueeze(1))[0][:, 0])
-    assert (
-        model.asked == 2 * 3 + 7 and (true_cost(task, kept.unsqueeze(1))[0] <= true_cost(task, warm[:, None])[0]).all()
-    )
-    pair = shift_restarts(task, best, u[:, :2], 1, make_keys(1, 2), refresh=4, scale=0.0, correlation=0.5, screen=3)
-    assert pair.actions.shape == (2, 2, 4, 4)  # one fresh restart, near the best plan: no room for a proposal
-    for planner in (kind() for kind in PLANNERS.values()):
-        model.asked = 0
-        plan, _ = solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(iterations=4))
-        assert model.asked > 0 and plan.cost.isfinite().all()
+    assert not start.plans.actions[:, :4].any() and ((start.plans.actions[:, 4:] - 0.25).abs() < 0.1).all()
+    pair = warm(task, score(task, torch.zeros(2, 2, 4, 4).double()), refresh=4, candidates=3, scale=0.0)
+    assert not pair.plans.actions.any()  # one new plan, near the best: no room for a proposal
+    model.asked = 0
+    assert warm(task, kept, refresh=4, candidates=0, scale=0.5).plans.actions[:, 4:].any() and model.asked == 0
 
 
-def test_ramp_to_goal_spreads_the_gap_evenly() -> None:
-    task = replace(block_problem(batch=1), goal=torch.tensor([[4.0, 0.0]]).double())
-    still = torch.zeros(1, 2, 5, 2).double()
-    assert ramp_to_goal(task, still, 1.0)[0, 1, :, 0].tolist() == [1.0, 2.0, 3.0]
-    assert ramp_to_goal(task, still, 0.5)[0, 1, :, 0].tolist() == [0.5, 1.0, 1.5]
-    path = torch.arange(5).double().view(1, 1, 5, 1).expand(1, 2, 5, 2)
-    assert torch.equal(ramp_to_goal(task, path, 0.0), path[:, :, 1:-1])
+def test_a_single_restart_takes_the_cheapest_of_its_plan_and_the_proposals() -> None:
+    task = block_problem()
+    good = solve(planner_for("gauss_newton", task.model), task, Budget(5))[0].actions.unsqueeze(1)
+    model = Proposes(task.model)
+    proposing = with_model(task, model)
+    stays = warm(proposing, score(task, good), steps=0, candidates=7)
+    assert model.asked == 7 and torch.equal(stays.plans.actions, good)
+    poor = warm(proposing, score(task, -good), steps=0, candidates=7)
+    assert ((poor.plans.actions - 0.25).abs() < 0.1).all() and poor.parent_index.tolist() == [[0], [0]]
+    torch.testing.assert_close(poor.plans.cost, true_cost(task, poor.plans.actions)[0])
+    torch.testing.assert_close(poor.nothing.cost[:, 0], true_cost(task, zero_plan(task).unsqueeze(1))[0][:, 0])
+    assert torch.equal(warm(task, score(task, good), candidates=7).plans.actions, shift_actions(task, good, 2))
 
 
-@pytest.mark.parametrize("planner", [GRASP(), GRASP(restarts=1), GradientDescent(), CEM(), RandomShooting()])
+def test_a_row_goes_on_alone_as_in_a_batch() -> None:
+    task = block_problem()
+    kept = score(task, random_plans(task, 6))
+    together = warm(task, kept, candidates=3, scale=0.5)
+    row = torch.tensor([1])
+    solo = select_problem(task, row)
+    alone = warm(solo, score(solo, random_plans(task, 6)[1:]), candidates=3, scale=0.5, keys=KEYS[1:])
+    assert torch.equal(alone.parent_index[0], together.parent_index[1])
+    torch.testing.assert_close(alone.plans.actions[0], together.plans.actions[1])
+
+
+# ----- planners -----
+
+
+@pytest.mark.parametrize("name", SEARCHING)
 @pytest.mark.parametrize("n", [1, 2])
-def test_the_warm_start_is_a_candidate_and_the_old_cost_is_not(planner, n) -> None:
+def test_the_shifted_plan_is_a_candidate_and_its_old_cost_is_not(name, n) -> None:
     task = linear_quadratic(LINEAR["coasting, history 3, block 2"](), horizon=6)
-    plan, state = solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(30))
-    shifted = planner.shift(task, state, n)
-    known = true_cost(task, shifted.best.actions.unsqueeze(1))[0][:, 0]
-    assert bool((shifted.best.cost.isinf() | shifted.best.cost.isclose(known)).all())
-    k, dim = 2, 2
-    flat = plan.actions.view(2, 12, dim)
-    warm = torch.cat([flat[:, n:], torch.zeros(2, n, dim).double()], dim=1).view(2, 1, 6, k * dim)
-    expected, _ = true_cost(task, warm)  # bounds are [-1, 1]: normalised actions are actions
-    first, _ = solve(planner, task, shifted, Budget(1))
-    assert bool((first.cost_trace[:, 0] <= expected[:, 0] + 1e-12).all())
+    planner = planner_for(name, task.model)
+    plan, search = solve(planner, task, Budget(10))
+    later = advanced(task, plan.actions)
+    shifted = shift(planner, later, search, n)
+    for plans in (shifted.kept, shifted.nothing, shifted.best):
+        torch.testing.assert_close(plans.cost, true_cost(later, plans.actions)[0])
+    flat = search.best.actions.view(2, 12, 2)
+    moved = torch.cat([flat[:, n:], torch.zeros(2, n, 2).double()], dim=1).view(2, 1, 6, 4)
+    expected = true_cost(later, moved)[0][:, 0]  # bounds are [-1, 1]: normalised actions are actions
+    first, _ = solve(planner, later, Budget(1), search=shifted)
+    assert bool((first.cost_trace[:, 0] <= expected + 1e-9).all())
 
 
-def test_a_warm_start_beats_a_cold_one_after_one_iteration() -> None:
+@pytest.mark.parametrize("name", ["grasp", "gd", "lbfgs", "cem", "mppi"])
+def test_a_warm_start_beats_a_cold_one_after_one_iteration(name) -> None:
     task = linear_quadratic(LINEAR["coasting, history 3"](), horizon=12)
-    for planner in (GRASP(), GradientDescent(), CEM()):
-        plan, state = solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(100))
-        frames = torch.cat([task.states[:, 1:], plan.states[:, 1:2]], dim=1)
-        past = torch.cat([task.past_actions[:, 1:], plan.actions[:, :1]], dim=1)
-        later = replace(task, states=frames, past_actions=past)
-        warm, _ = solve(planner, later, planner.shift(later, state, 1), Budget(1))
-        cold, _ = solve(planner, later, planner.init(later, make_keys(1, 2)), Budget(1))
-        assert bool((warm.cost < cold.cost).all())
+    planner = planner_for(name, task.model)
+    plan, search = solve(planner, task, Budget(50))
+    later = advanced(task, plan.actions)
+    warmed, _ = solve(planner, later, Budget(1), search=shift(planner, later, search, 1))
+    cold, _ = solve(planner, later, Budget(1), seed=1)
+    assert bool((warmed.cost < cold.cost).all())
 
 
-def test_two_shifts_without_planning_in_between_keep_the_plan() -> None:
+@pytest.mark.parametrize("name", SEARCHING)
+def test_two_shifts_without_planning_in_between_keep_the_plan(name) -> None:
     task = linear_quadratic(LINEAR["integrator"](), horizon=6)
-    for planner in (GRASP(), GradientDescent(), CEM(), RandomShooting()):
-        plan, state = solve(planner, task, planner.init(task, make_keys(0, 2)), Budget(20))
-        twice = planner.shift(task, planner.shift(task, state, 1), 1)
-        again, _ = solve(planner, task, twice, Budget(1))
-        direct, _ = solve(planner, task, planner.shift(task, state, 2), Budget(1))
-        assert bool((again.cost_trace[:, 0] < torch.inf).all())
-        warm = torch.cat([plan.actions[:, 2:], torch.zeros(2, 2, 2).double()], dim=1)
-        assert bool((again.cost_trace[:, 0] <= true_cost(task, warm.unsqueeze(1))[0][:, 0] + 1e-12).all())
-        assert bool((direct.cost_trace[:, 0] <= true_cost(task, warm.unsqueeze(1))[0][:, 0] + 1e-12).all())
+    planner = planner_for(name, task.model)
+    _, search = solve(planner, task, Budget(10))
+    moved = torch.cat([search.best.actions[:, 0, 2:], torch.zeros(2, 2, 2).double()], dim=1)
+    expected = true_cost(task, moved.unsqueeze(1))[0][:, 0]
+    for twice in (shift(planner, task, shift(planner, task, search, 1), 1), shift(planner, task, search, 2)):
+        assert bool((twice.cost <= expected + 1e-9).all())
+
+
+def test_every_warm_start_draws_anew() -> None:
+    task = block_problem()
+    planner = planner_for("gd", task.model)
+    _, search = solve(planner, task, Budget(5))
+    once, again = shift(planner, task, search, 0), shift(planner, task, search, 0)
+    assert torch.equal(once.kept.actions, again.kept.actions)
+    later = shift(planner, task, once, 0)
+    torch.testing.assert_close(later.kept.actions[:, 0], once.kept.cheapest().actions[:, 0])
+    assert not torch.allclose(later.kept.actions[:, -1], once.kept.actions[:, -1])
