@@ -70,7 +70,7 @@ def test_the_plan_is_handed_over_and_nothing_is_lost() -> None:
     state = begun(task, solver)
     u = state.first.actions
     for change in (0.01, 0.01, 0.1, 0.01, 0.01, 0.1, 0.01):
-        state, plans = solver.step(task, state)
+        state, _ = solver.step(task, state)
         u = (u + change).clamp(-1, 1)
         current = solver.current(task, state)
         torch.testing.assert_close(current.actions, u)  # the latest solver's plan
@@ -246,10 +246,10 @@ def test_alternation_within_alternation() -> None:
 
 def test_what_it_is_made_of_is_checked() -> None:
     assert Alternate(GaussNewton(), Lifted(), steps=(3, 4)).decision_iterations == 7
-    with pytest.raises(TypeError, match="Alternate.first: expected a solver of one plan per row such as Gauss"):
+    with pytest.raises(TypeError, match=r"Alternate.first: expected a solver of one plan per row such as Gauss"):
         Alternate(MultiStart(GaussNewton()), Lifted())
-    with pytest.raises(TypeError, match="Alternate.then: expected a solver"):
+    with pytest.raises(TypeError, match=r"Alternate.then: expected a solver"):
         Alternate(GaussNewton(), None)
     for steps in ((0, 1), (1, 0), (1, 1, 1), (1, 0.5)):
-        with pytest.raises(ValueError, match="Alternate.steps: expected two whole numbers of at least 1"):
+        with pytest.raises(ValueError, match=r"Alternate.steps: expected two whole numbers of at least 1"):
             Alternate(GaussNewton(), Lifted(), steps=steps)

@@ -175,10 +175,10 @@ def test_a_latent_too_large_for_jacobians_is_refused() -> None:
     shape, size = (20, 30), 600
     wide = LinearModel([np.eye(size)], [np.random.default_rng(0).standard_normal((size, 2))], shape, 1)
     task = linear_quadratic(wide, horizon=3)
-    with pytest.raises(ValueError, match="expected a latent of at most 512 numbers, got 600; try GRASP.large_latent"):
+    with pytest.raises(ValueError, match=r"expected a latent of at most 512 numbers, got 600; try GRASP.large_latent"):
         solve(GaussNewton(), task, Budget(1))
 
 
 def test_bad_hyperparameters_are_refused() -> None:
-    with pytest.raises(ValueError, match="GaussNewton.damping: expected a finite number above 0, got 0"):
+    with pytest.raises(ValueError, match=r"GaussNewton.damping: expected a finite number above 0, got 0"):
         GaussNewton(damping=0.0)

@@ -192,5 +192,5 @@ def test_a_restart_keeps_the_pairs_but_makes_none_of_the_jump() -> None:
 
 
 def test_bad_hyperparameters_are_refused() -> None:
-    with pytest.raises(ValueError, match="LBFGS.memory: expected a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"LBFGS.memory: expected a whole number of at least 1, got 0"):
         LBFGS(memory=0)
