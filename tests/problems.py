@@ -189,10 +189,11 @@ def pendulum(batch: int = 2, horizon: int = 20) -> Problem:
 
 
 def at_the_goal(problem: Problem, row: int) -> Problem:
-    """The problem with the goal of one row moved to where the row is."""
-    goal = problem.goal.clone()
-    goal[row] = problem.states[row, -1]
-    return replace(problem, goal=goal)
+    """The problem with one row that has long been at its goal."""
+    goal, states, past = problem.goal.clone(), problem.states.clone(), problem.past_actions.clone()
+    goal[row], past[row] = states[row, -1], 0
+    states[row] = states[row, -1:]
+    return replace(problem, goal=goal, states=states, past_actions=past)
 
 
 def random_plans(problem: Problem, count: int | None = None, size: float = 0.8, seed: int = 0) -> Tensor:
