@@ -14,9 +14,9 @@ environment's `info`, its simulator state or its success flag.
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,10 +24,15 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from grasp_agent.agent.checks import a_budget, usable_device, whole_number
+from grasp_agent.agent.continuity import Continuity
 from grasp_agent.agent.history import ActionLimits, History
+from grasp_agent.agent.model import check_world_model, made_ready
 from grasp_agent.agent.spaces import ActionWriter, AnyObservation, Array, ObservationReader
+from grasp_agent.agent.state import AgentState, Diagnostics, joined_plans
+from grasp_agent.core.capabilities import action_limit_of, image_size_of
 from grasp_agent.core.rows import replace_rows, select_rows
 from grasp_agent.core.types import Budget, Objective, Plan, Problem, WorldModel
 from grasp_agent.models import load_world_model
@@ -39,69 +44,6 @@ from grasp_agent.planning.solvers.solver import AnySolver
 
 DEFAULT_LOOK_AHEAD = 25
 """Environment steps a plan spans unless a horizon is given."""
-
-
-@dataclass(frozen=True)
-class AgentState:
-    """Everything an agent remembers between decisions; hand it back to `MPCAgent.predict` unchanged.
-
-    Attributes:
-        history: what was seen and done lately.
-        goal: encoded goals, [B, *S].
-        goal_input: the goals as they were given, to notice a change, [B, ...].
-        search: what the planner knows, every leaf [B, ...].
-        plan: the plan being executed, one environment action per entry, [B, T * k, action_dim].
-        executed: actions of that plan already executed, [B].
-    """
-
-    history: History
-    goal: Tensor
-    goal_input: Array
-    search: Search | None
-    plan: Tensor
-    executed: Array
-
-    def select(self, rows: Sequence[int]) -> AgentState:
-        """The memory of some rows of the batch, for when the other episodes are over."""
-        kept = np.asarray(rows, np.int64)
-        index = torch.as_tensor(kept, device=self.goal.device)
-        return AgentState(
-            history=self.history.select(rows),
-            goal=self.goal[index],
-            goal_input=self.goal_input[kept],
-            search=select_rows(self.search, index),
-            plan=self.plan[index],
-            executed=self.executed[kept],
-        )
-
-    def with_last_action(self, executed: Array) -> AgentState:
-        """The memory after other actions [B, ...] than the chosen ones were executed, as exploration noise does."""
-        actions = torch.as_tensor(executed).to(self.history.actions).reshape(len(executed), -1)
-        return replace(self, history=self.history.with_last_action(actions))
-
-
-@dataclass(frozen=True)
-class Diagnostics:
-    """How the latest planning went, for the P rows of the batch that planned (all of them when `replan_every`
-    is 1).
-
-    Attributes:
-        rows: which rows of the batch planned, [P].
-        iterations: planner iterations spent.
-        plan_cost: true rollout cost of each plan, [P].
-        dynamics_residual: mean squared gap between the plan's virtual states and one-step predictions, [P].
-        prediction_error: mean squared difference between the latent observed now and the model's prediction
-            of it one model step (k environment steps) earlier from the actions really executed, [P]; NaN in
-            an episode's first k steps.
-        seconds: wall-clock time of the whole decision, encoding included.
-    """
-
-    rows: Array
-    iterations: int
-    plan_cost: Array
-    dynamics_residual: Array
-    prediction_error: Array
-    seconds: float
 
 
 class MPCAgent:
@@ -135,9 +77,9 @@ class MPCAgent:
         diagnostics: the latest `Diagnostics`; None before the first decision.
 
     Raises:
-        TypeError: the action space is not a `Box`.
-        ValueError: it has infinite bounds or another size than the model's actions, or an argument is out of
-            range.
+        TypeError: the action space is not a `Box`, or an argument is of the wrong kind.
+        ValueError: the action space has infinite bounds or another size than the model's actions, or an argument is
+            out of range.
     """
 
     def __init__(
@@ -154,39 +96,31 @@ class MPCAgent:
         device: torch.device | str | None = None,
         seed: int = 0,
     ) -> None:
+        block = check_world_model(world_model).action_block
+        if horizon is None:
+            horizon = max(1, round(DEFAULT_LOOK_AHEAD / block))
+        self.horizon = whole_number("horizon", horizon, 1, what=" (model steps to look ahead)")
+        self.replan_every = whole_number(
+            "replan_every", replan_every, 1, self.horizon * block, " (the actions in a plan, horizon x action block)"
+        )
+        self.seed = whole_number("seed", seed)
+        self.planner = as_planner(planner)
+        self.budget = (
+            Budget(iterations=self.planner.decision_iterations) if budget is None else a_budget("budget", budget)
+        )
+        self.first_budget = self.budget if first_budget is None else a_budget("first_budget", first_budget)
         self._writer = ActionWriter(action_space, world_model.action_dim)
         self.action_space = self._writer.space
-        if horizon is None:
-            horizon = max(1, round(DEFAULT_LOOK_AHEAD / world_model.action_block))
-        if horizon < 1:
-            raise ValueError(f"horizon: expected at least 1 model step, got {horizon}")
-        if not 1 <= replan_every <= horizon * world_model.action_block:
-            raise ValueError(
-                f"replan_every: expected 1 to {horizon * world_model.action_block} (horizon x action block,"
-                f" the actions in a plan), got {replan_every}"
-            )
-        if isinstance(world_model, nn.Module):
-            world_model.eval()
-            if device is not None:
-                world_model.to(device)
+        self._reader = ObservationReader(image_size_of(world_model))
+        like = made_ready(world_model, usable_device(device))
+        self._limits = ActionLimits.of(self._writer.low, self._writer.high, action_limit_of(world_model), like)
+        self.device, self.dtype = like.device, like.dtype
         self.world_model = world_model
-        self.planner = as_planner(planner)
         self.objective: Objective = default_objective(world_model) if objective is None else objective
-        self.horizon = horizon
-        self.budget = Budget(iterations=self.planner.decision_iterations) if budget is None else budget
-        self.first_budget = self.budget if first_budget is None else first_budget
-        self.replan_every = replan_every
-        self.seed = seed
-        reference = _reference_tensor(world_model)
-        reference = reference if device is None else reference.to(device)
-        self.device, self.dtype = reference.device, reference.dtype
         self.last_plan: Plan | None = None
         self.diagnostics: Diagnostics | None = None
 
-        self._reader = ObservationReader(getattr(world_model, "image_size", None))
-        largest: float | None = getattr(world_model, "action_limit", None)
-        self._limits = ActionLimits.of(self._writer.low, self._writer.high, largest, reference)
-        self._continuity = _Continuity()
+        self._continuity = Continuity()
         self._given_goal: Array | None = None
         self._state: AgentState | None = None
 
@@ -211,11 +145,14 @@ class MPCAgent:
             goal: what to reach, in the form of one observation (or of a batch); it takes precedence over a
                 goal in the observations. None means that the observations bring it.
             seed: a new seed; None keeps the present one.
+
+        Raises:
+            TypeError, ValueError: a goal that is no observation, or a seed that is no whole number.
         """
-        self._given_goal = None if goal is None else np.array(self._reader.read_array("goal", goal)[0])
+        seed = self.seed if seed is None else whole_number("seed", seed)
+        self._given_goal = None if goal is None else np.array(self._reader.read_array("goal", goal)[0])  # a copy
         self._state = None
-        if seed is not None:
-            self.seed = seed
+        self.seed = seed
 
     def act(self, observation: AnyObservation) -> Array:
         """Return the action for the next observation of the episode that `reset` began; else as `predict`."""
@@ -237,7 +174,12 @@ class MPCAgent:
                 batch dimension. Images are uint8 [height, width, 3] (channel-first ones, as
                 `VecTransposeImage` makes them, are understood too).
             state: what the previous call returned, None at the very beginning.
-            episode_start: [B], True where the observation is the first of an episode; None means nowhere.
+            episode_start: [B], True where the observation is the first of an episode; None means nowhere. In a vector
+                environment with same-step autoreset that is `terminated | truncated` of the latest step. With
+                next-step autoreset, gymnasium's default, it is that of the step before: the observation that comes
+                with `terminated | truncated` is still the old episode's last. Flags that come too early or not at all
+                mix two episodes in one history; an observation that jumps farther than any before, and not as the
+                model predicts, is warned of once.
             deterministic: part of the contract; plans are deterministic given the seed either way.
 
         Returns:
@@ -247,22 +189,27 @@ class MPCAgent:
         Raises:
             TypeError: observation or state of the wrong kind.
             ValueError: wrong shape, dtype or size, NaN or infinity, or no goal.
+
+        Warns:
+            UserWarning: once, if the observation does not seem to follow from the one before.
         """
         started = time.perf_counter()
         inputs, goals, batched = self._reader.read(observation, self._given_goal)
         batch = len(inputs)
         fresh = self._fresh_rows(batch, state, episode_start)
-        with torch.no_grad():
+        with _ordinary_tensors():
             state, replan = self._observe(state, fresh, inputs, goals)
-        if replan.any():
-            state = self._replan(state, replan, fresh, started)
+            error, change = state.history.prediction_error(self.world_model)
+            self._continuity.watch(error, change)
+            if replan.any():
+                state = self._replan(state, replan, fresh, error, started)
 
-        rows = torch.arange(batch, device=self.device)
-        chosen = state.plan[rows, torch.as_tensor(state.executed, device=self.device)]
-        actions = self._writer.write(_numpy(chosen))
-        # History holds what the environment really receives, after the cast to its dtype.
-        done = torch.as_tensor(actions.reshape(batch, -1), dtype=self.dtype, device=self.device)
-        state = replace(state, history=state.history.executed(done), executed=state.executed + 1)
+            rows = torch.arange(batch, device=self.device)
+            chosen = state.plan[rows, torch.as_tensor(state.executed, device=self.device)]
+            actions = self._writer.write(_numpy(chosen))
+            # History holds what the environment really receives, after the cast to its dtype.
+            done = torch.as_tensor(actions.reshape(batch, -1), dtype=self.dtype, device=self.device)
+            state = replace(state, history=state.history.executed(done), executed=state.executed + 1)
         return (actions if batched else actions[0]), state
 
     def problem(self, observation: AnyObservation, horizon: int | None = None) -> Problem:
@@ -276,10 +223,11 @@ class MPCAgent:
             TypeError, ValueError: as `predict`.
         """
         inputs, goals, _ = self._reader.read(observation, self._given_goal)
-        with torch.no_grad():
+        with _ordinary_tensors():
             history = History.begin(self.world_model, self._encode(inputs), self._limits.rest)
             goal = self._encode(goals)
-        return history.problem(self.world_model, self.objective, goal, horizon or self.horizon, self._limits)
+        steps = self.horizon if horizon is None else whole_number("horizon", horizon, 1)
+        return history.problem(self.world_model, self.objective, goal, steps, self._limits)
 
     # ---- one decision, step by step ------------------------------------------------------------------------
 
@@ -311,7 +259,12 @@ class MPCAgent:
         return replace(state, history=history, goal=goal, goal_input=goal_input), replan
 
     def _replan(
-        self, state: AgentState, replan: NDArray[np.bool_], fresh: NDArray[np.bool_], started: float
+        self,
+        state: AgentState,
+        replan: NDArray[np.bool_],
+        fresh: NDArray[np.bool_],
+        error: Array,
+        started: float,
     ) -> AgentState:
         """Plan anew for the rows of `replan`, from their shifted previous plans where there are any."""
         if self.first_budget == self.budget:
@@ -323,16 +276,14 @@ class MPCAgent:
             if len(rows):
                 state, plan = self._solve(state, rows, fresh, budget)
                 done.append((rows, plan))
-        rows, plan = _together(done)
+        rows, plan = joined_plans(done)
         self.last_plan = plan
-        error, moved = state.history.select(rows).surprise(self.world_model)
-        self._continuity.watch(error, moved)
         self.diagnostics = Diagnostics(
             rows=rows,
             iterations=plan.iterations,
             plan_cost=_numpy(plan.cost),
             dynamics_residual=_numpy(plan.defects.mean(dim=1)),
-            prediction_error=error,
+            prediction_error=error[rows],
             seconds=time.perf_counter() - started,
         )
         return state
@@ -362,21 +313,21 @@ class MPCAgent:
 
     def _warm_start(self, state: AgentState, rows: NDArray[np.intp], fresh: NDArray[np.bool_]) -> Search:
         """Return searches for `rows`: new ones where an episode begins, shifted ones elsewhere."""
-        previous = state.search
-        going_on = np.zeros(len(rows), bool) if previous is None else ~fresh[rows]
-        search = previous if previous is None else select_rows(previous, torch.as_tensor(rows, device=self.device))
-        if not going_on.all():
+        new, old = np.flatnonzero(fresh[rows]), np.flatnonzero(~fresh[rows])  # places in `rows`
+        search = select_rows(state.search, torch.as_tensor(rows, device=self.device))  # None at the very beginning
+        if search is not None:
+            for steps in np.unique(state.executed[rows[old]]):
+                places = old[state.executed[rows[old]] == steps]
+                at = torch.as_tensor(places, device=self.device)
+                moved = shift(self.planner, self._problem(state, rows[places]), select_rows(search, at), int(steps))
+                search = replace_rows(search, at, moved)
+        if len(new):
             # Every episode starts from the same key: its noise depends on neither neighbours nor earlier episodes.
-            keys = torch.full((len(rows),), self.seed, dtype=torch.int64, device=self.device)
-            begun = begin(self.planner, self._problem(state, rows), keys)
-            at = torch.as_tensor(np.flatnonzero(~going_on), device=self.device)
-            search = begun if search is None else replace_rows(search, at, select_rows(begun, at))
+            key = (self.seed + 2**63) % 2**64 - 2**63  # as a signed 64-bit number
+            keys = torch.full((len(new),), key, dtype=torch.int64, device=self.device)
+            begun = begin(self.planner, self._problem(state, rows[new]), keys)
+            search = begun if search is None else replace_rows(search, torch.as_tensor(new, device=self.device), begun)
         assert search is not None
-        for steps in np.unique(state.executed[rows][going_on]):
-            at_steps = np.flatnonzero(going_on & (state.executed[rows] == steps))
-            index = torch.as_tensor(at_steps, device=self.device)
-            moved = shift(self.planner, self._problem(state, rows[at_steps]), select_rows(search, index), int(steps))
-            search = replace_rows(search, index, moved)
         return search
 
     # ---- what comes in -------------------------------------------------------------------------------------
@@ -385,6 +336,9 @@ class MPCAgent:
         self, batch: int, state: AgentState | None, episode_start: Array | bool | None
     ) -> NDArray[np.bool_]:
         """Say which of the rows begin an episode, [B]."""
+        starts = np.zeros(batch, bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
+        if len(starts) != batch:
+            raise ValueError(f"episode_start: expected {batch} flags, one per observation, got {len(starts)}")
         if state is None:
             return np.ones(batch, bool)
         if not isinstance(state, AgentState):
@@ -394,11 +348,6 @@ class MPCAgent:
                 f"observation: expected {len(state.executed)} rows as in the previous call, got {batch};"
                 " call reset(), or pass state=None, to start with another batch size"
             )
-        if episode_start is None:
-            return np.zeros(batch, bool)
-        starts = np.asarray(episode_start, bool).reshape(-1)
-        if len(starts) != batch:
-            raise ValueError(f"episode_start: expected {batch} flags, one per observation, got {len(starts)}")
         return starts
 
     def _encode(self, inputs: Array) -> Tensor:
@@ -419,7 +368,7 @@ class MPCAgent:
                 f"world_model.encode: expected latents of shape {list(expected)}, got {list(latent.shape)};"
                 " its state_shape does not say what it returns"
             )
-        return latent.detach()
+        return latent
 
 
 class GRASPAgent(MPCAgent):
@@ -433,63 +382,16 @@ class GRASPAgent(MPCAgent):
         planner: MultiStart | AnySolver | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(world_model, action_space, planner or GRASP.for_model(world_model), **options)
+        if planner is None:
+            planner = GRASP.for_model(check_world_model(world_model))
+        super().__init__(world_model, action_space, planner, **options)
 
 
-_JUMP = 9.0
-"""How much larger than any explained change of the latent (mean square) a jump is."""
-_ENOUGH = 20
-"""Explained changes that must have been seen before anything counts as a jump."""
-
-
-class _Continuity:
-    """Notices observations that cannot follow from the ones before: a new episode that the agent was not told of."""
-
-    def __init__(self) -> None:
-        self._explained, self._largest, self._warned = 0, 0.0, False
-
-    def watch(self, error: Array, moved: Array) -> None:
-        """Compare the model's errors [P] with how far the latents moved [P]; warn once of a jump."""
-        known = np.isfinite(error)
-        explained = known & (error < 0.25 * moved)
-        jumped = known & ~explained & (moved > _JUMP * self._largest)
-        if self._explained >= _ENOUGH and jumped.any() and not self._warned:
-            self._warned = True
-            warnings.warn(
-                "the observation jumped farther than any step before it, which the world model cannot explain; if a new"
-                " episode has begun, call agent.reset(), or pass episode_start=True to predict for its first"
-                " observation (with next-step autoreset that is one step after `terminated or truncated`)",
-                stacklevel=4,
-            )
-        self._explained += int(explained.sum())
-        self._largest = max(self._largest, float(moved[explained].max(initial=0.0)))
-
-
-def _together(parts: list[tuple[NDArray[np.intp], Plan]]) -> tuple[NDArray[np.intp], Plan]:
-    """Join plans of different rows into one, in the order of the rows; shorter traces repeat their last value."""
-    if len(parts) == 1:
-        return parts[0]
-    rows = np.concatenate([rows for rows, _ in parts])
-    order = torch.as_tensor(np.argsort(rows))
-    plans = [plan for _, plan in parts]
-    longest = max(plan.cost_trace.shape[1] for plan in plans)
-    traces = [
-        torch.cat([t, t[:, -1:].expand(-1, longest - t.shape[1])], dim=1) for t in (plan.cost_trace for plan in plans)
-    ]
-    names = ("actions", "states", "cost", "status", "defects", "restarts", "restart")
-    joined = {name: torch.cat([getattr(plan, name) for plan in plans])[order] for name in names}
-    return np.sort(rows), Plan(
-        **joined,
-        cost_trace=torch.cat(traces)[order],
-        iterations=max(plan.iterations for plan in plans),
-        seconds=sum(plan.seconds for plan in plans),
-    )
-
-
-def _reference_tensor(model: WorldModel) -> Tensor:
-    """Return a tensor with the model's device and floating dtype."""
-    parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
-    return next((p.detach() for p in parameters if p.is_floating_point()), torch.empty(0))
+@contextmanager
+def _ordinary_tensors() -> Iterator[None]:
+    """No gradients, and whatever the caller's mode no inference tensors, which planners could not take gradients of."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def _numpy(tensor: Tensor) -> Array:

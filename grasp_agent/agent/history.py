@@ -41,8 +41,16 @@ class ActionLimits:
         """Bounds of an action space, narrowed to the largest action that a model was trained on (None: not narrowed).
 
         They get the dtype and device of `like`, and may take part in gradients whatever mode the caller is in.
+
+        Raises:
+            ValueError: the model was trained on none of the space's actions.
         """
         limit = np.inf if largest is None else largest
+        if (low > limit).any() or (high < -limit).any():
+            raise ValueError(
+                f"action_space: expected bounds that reach into the world model's actions, {-limit} to {limit}, got"
+                f" {low.tolist()} to {high.tolist()}; wrap the environment in gymnasium.wrappers.RescaleAction"
+            )
         with torch.inference_mode(False):
             lowest, highest = (
                 torch.tensor(np.clip(bound, -limit, limit), dtype=like.dtype, device=like.device)
@@ -125,22 +133,26 @@ class History:
             high=limits.high.repeat(block),
         )
 
-    def surprise(self, model: WorldModel) -> tuple[Array, Array]:
+    def prediction_error(self, model: WorldModel) -> tuple[Array, Array]:
         """How well the model explains the latest k environment steps.
 
         Returns:
             Mean squared difference between the present latent and the model's prediction of it from k steps earlier,
-            [B], NaN in an episode's first k steps; and between the present latent and that of the step before, [B].
+            and between the present latent and the one k steps earlier, [B] each; NaN in an episode's first k steps.
         """
         k = model.action_block
+        known = self.age >= k
+        if not known.any():
+            nothing = np.full(len(known), np.nan)
+            return nothing, nothing
         with torch.no_grad():
             predicted = model.predict(
                 self.latents[:, :-1:k], self.actions.reshape(len(self.age), model.history, k * model.action_dim)
             )
             now = self.latents[:, -1]
             error = (predicted - now).square().flatten(1).mean(dim=1).cpu().numpy()
-            moved = (self.latents[:, -1 - k] - now).square().flatten(1).mean(dim=1).cpu().numpy()
-        return np.where(self.age >= k, error, np.nan), moved
+            change = (self.latents[:, -1 - k] - now).square().flatten(1).mean(dim=1).cpu().numpy()
+        return np.where(known, error, np.nan), np.where(known, change, np.nan)
 
 
 def _like(mask: Tensor, target: Tensor) -> Tensor:

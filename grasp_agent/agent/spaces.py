@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ class ObservationReader:
         Raises:
             TypeError, ValueError: as `read`.
         """
-        array = np.asarray(value)
+        array = _as_array(name, value)
         if self.image_size is not None:
             return _read_images(name, array, self.image_size)
         if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
@@ -98,6 +99,27 @@ class ObservationReader:
         if not np.isfinite(array).all():
             raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
         return array.reshape(-1, array.shape[-1]), array.ndim == 2
+
+
+def _as_array(name: str, value: Any) -> Array:
+    """Return `value` as an array, unless it is something else that users hand over."""
+    if isinstance(value, Mapping):
+        keys = ", ".join(map(str, value)) or "none"
+        raise TypeError(
+            f"{name}: expected an array, got a dictionary with the keys {keys}; try the array under one key"
+        )
+    if isinstance(value, str | bytes | PathLike):
+        raise TypeError(
+            f"{name}: expected an array, got {value!r}; if that is a file, load it first, for example with"
+            " np.asarray(PIL.Image.open(path))"
+        )
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors elsewhere or with gradients
+        raise TypeError(
+            f"{name}: expected an array of numbers, got a {type(value).__name__} that numpy cannot read; try"
+            " .detach().cpu().numpy() on a tensor"
+        ) from error
 
 
 def _read_images(name: str, array: Array, size: int) -> tuple[Array, bool]:
@@ -150,8 +172,10 @@ class ActionWriter:
             )
         size = int(np.prod(space.shape))
         if size != action_dim:
+            batched = space.shape != () and int(np.prod(space.shape[1:])) == action_dim
             raise ValueError(
                 f"action_space: expected {action_dim} numbers per action as in the world model, got {size} in {space}"
+                f"{'; for a vector environment pass its single_action_space' * batched}"
             )
         self.space = space
         self.low: Array = space.low.reshape(-1)

@@ -1,4 +1,4 @@
-"""The program `grasp-agent`: which commands there are, and how a run of one ends."""
+"""The program `grasp-agent`: its commands, its overview, and its error messages."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ RESUMABLE = ("demo", "collect", "train", "evaluate", "bench")
 def _overview() -> Table:
     table = Table.grid(padding=(0, 2))
     table.title, table.title_justify = "Planning with learned world models in Gymnasium", "left"
-    table.caption, table.caption_justify = "grasp-agent COMMAND --help says more, with examples", "left"
+    table.caption, table.caption_justify = "grasp-agent COMMAND --help explains the options, with examples", "left"
     for name, command in COMMANDS.items():
         table.add_row(f"grasp-agent {name}", (command.__doc__ or "").splitlines()[0])
     return table
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line; user errors are one sentence on standard error and exit status 2.
+    """Run the command line.
+
+    A user's mistake ends in one sentence on standard error and exit status 2, Ctrl-C in exit status 130.
 
     Args:
-        args: the words after the program's name; None takes them from the process. Without any, the help is shown.
+        args: the words after the program's name; None takes those of the process. Without any, the overview is shown.
     """
     words = sys.argv[1:] if args is None else args
     if words in ([], ["-h"], ["--help"]):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from grasp_agent.cli.options import (
-    CLASSIC_ENV,
-    ENV,
+    ENVS,
+    MODEL,
     MaybeInt,
     MaybeStr,
     Paths,
@@ -18,6 +17,7 @@ from grasp_agent.cli.options import (
     set_threads,
 )
 from grasp_agent.files.progress import progress_bars
+from grasp_agent.tasks import task_for
 
 
 def collect(
@@ -41,15 +41,15 @@ def collect(
 
     Args:
         out: data folder to write.
-        env: environment id; several take turns. Default: the two Push-T tasks.
+        env: environment id; several take turns. Default: the environments of the default task.
         steps: environment steps in all, rounded up to shards of 5000 (60 MB each with 64 px frames).
         episode_length: steps of an episode, unless it ends before.
         resolution: height and width of the frames; the recipes of `grasp-agent train` read 64.
         policy: "expert" (the environment's scripted expert), "random", or "planner": GRASP with --model, so that a
             model can learn from what its planner gets into.
-        model: world model of policy "planner". Default: the shipped "pusht".
+        model: world model of policy "planner". Default: the shipped one.
         noise: deviation of what is added to the planner's actions, in half-ranges of the action; 0.15 explores.
-        goal_horizon: expert steps to the goal (PushTReach). Default: the environment's 25.
+        goal_horizon: expert steps to the goal in goal-reaching environments. Default: the environment's own.
         seed: same seed, same data, whatever the number of workers.
         workers: processes that collect. Default: one per core.
     """
@@ -57,11 +57,11 @@ def collect(
     from grasp_agent.data import collect as run
 
     settings = CollectSettings(
-        env_ids=env or (ENV, CLASSIC_ENV),
+        env_ids=env or ENVS,
         steps=steps,
-        env_kwargs=() if goal_horizon is None else (("goal_horizon", goal_horizon),),
+        env_kwargs=tuple(task_for((env or ENVS)[0]).goals_at(goal_horizon).items()),
         policy=policy,
-        model=model or ("pusht" if policy == "planner" else None),
+        model=model or (MODEL if policy == "planner" else None),
         noise=noise,
         episode_length=episode_length,
         resolution=resolution,
@@ -76,12 +76,12 @@ def collect(
 def train(
     data: Paths,
     out: Path,
-    recipe: str = "pusht",
+    recipe: MaybeStr = None,
     initial: MaybeStr = None,
     encoder_steps: MaybeInt = None,
     dynamics_steps: MaybeInt = None,
     proposal_steps: MaybeInt = None,
-    backbone: str = "facebook/dinov2-small",
+    backbone: MaybeStr = None,
     seed: int = 0,
     device: str = "cpu",
     threads: MaybeInt = None,
@@ -97,50 +97,41 @@ def train(
     Args:
         data: folder written by `grasp-agent collect`; repeat it to train on several, the metrics are of the first.
         out: output folder; the model is in OUT/model.
-        recipe: "pusht" (pose latents, for planar pushing), "generic" (free latents from reconstruction), "joint" (free
-            latents from prediction, encoder and dynamics together) or "dino_wm" (patches of a frozen DINOv2; without
-            OUT/rollouts.png).
+        recipe: "pose" (poses from the simulator's state, supervised), "generic" (free latents from reconstruction),
+            "joint" (free latents from prediction, encoder and dynamics together) or "dino_wm" (patches of a frozen
+            DINOv2; without OUT/rollouts.png). Default: what suits the task of the data.
         initial: model to begin from (a shipped name, a folder or a hub id). Default: random weights.
         encoder_steps: optimiser steps of stage 1, the encoder (recipe "joint": and the dynamics). Default: the
             recipe's.
-        dynamics_steps: optimiser steps of stage 2, the dynamics. Default: the recipe's.
+        dynamics_steps: optimiser steps of the dynamics. Default: the recipe's.
         proposal_steps: optimiser steps of stage 3, the plan proposals. Default: the recipe's.
-        backbone: DINOv2 of recipe "dino_wm", a folder or a hub id.
+        backbone: DINOv2 of recipe "dino_wm", a folder or a hub id. Default: facebook/dinov2-small.
         seed: of initial weights and batches.
         device: "cpu" or "cuda".
         threads: CPU threads. Default: PyTorch's choice.
     """
     from grasp_agent.data import EpisodeDataset
-    from grasp_agent.training import RECIPES, dino_wm_recipe, train_dino_wm
+    from grasp_agent.training import make_recipe, task_of
     from grasp_agent.training import train as run
     from grasp_agent.training.report import metrics_table, probes_sentence
 
-    if recipe not in (*RECIPES, "dino_wm"):
-        raise ValueError(f"--recipe: expected one of {', '.join(sorted([*RECIPES, 'dino_wm']))}, got {recipe!r}")
     check_device(device)
     set_threads(threads)
     episodes = EpisodeDataset(*data)
+    steps = {"encoder": encoder_steps, "dynamics": dynamics_steps, "proposal": proposal_steps}
+    chosen = make_recipe(
+        recipe or task_of(episodes).recipe,
+        episodes,
+        {stage: count for stage, count in steps.items() if count is not None},
+        seed=seed,
+        **({} if backbone is None else {"backbone": backbone}),
+    )
     with progress_bars(console) as show:
 
         def on_log(stage: str, step: int, steps: int, terms: dict[str, float]) -> None:
             show(stage, step, steps, f"loss {terms['loss']:.4g}")
 
-        if recipe == "dino_wm":
-            if (initial, encoder_steps, proposal_steps) != (None, None, None):
-                raise ValueError("--recipe dino_wm: expected no other option of the stages than --dynamics-steps")
-            patches = replace(dino_wm_recipe(episodes, backbone), seed=seed)
-            if dynamics_steps is not None:
-                patches = replace(patches, predictor=replace(patches.predictor, steps=dynamics_steps))
-            metrics = train_dino_wm(episodes, patches, out, device, on_log, say)
-        else:
-            chosen = replace(RECIPES[recipe](), seed=seed)
-            if encoder_steps is not None:
-                chosen = replace(chosen, encoder=replace(chosen.encoder, steps=encoder_steps))
-            if dynamics_steps is not None:
-                chosen = replace(chosen, dynamics=replace(chosen.dynamics, steps=dynamics_steps))
-            if proposal_steps is not None:
-                chosen = replace(chosen, proposal=replace(chosen.proposal, steps=proposal_steps))
-            metrics = run(episodes, chosen, out, device, initial, on_log, say)
+        metrics = run(episodes, chosen, out, device, initial, on_log, say)
     console.print(metrics_table(metrics))
     if known := probes_sentence(metrics):
         say(known)

@@ -1,4 +1,4 @@
-"""What the commands share: the types of their options, checks of these, and what is shown on the way."""
+"""What the commands share: default values, types and checks of their options, and how they print."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from grasp_agent.tasks import DEFAULT_TASK
+
 console = Console()
 
-ENV = "grasp_envs:grasp_envs/PushTReach-v0"
-CLASSIC_ENV = "grasp_envs:grasp_envs/PushT-v0"
+ENVS = DEFAULT_TASK.default_env_ids
+"""Environments that are recorded when none is named; the first is the one that is played."""
+ENV = ENVS[0]
+MODEL = str(DEFAULT_TASK.model)
+"""World model that is used when none is named."""
 
-# What the help shows of an argument that may be left out.
+# Types of options that may be left out or repeated, and how the help shows them.
 Words = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")]
 Numbers = Annotated[tuple[int, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")]
 Weights = Annotated[tuple[float, ...], tyro.conf.arg(metavar="NUMBER NUMBER ...", help_behavior_hint="(optional)")]
@@ -26,12 +31,16 @@ MaybeFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavio
 
 
 def say(text: str) -> None:
-    """Print a line as it is: never broken in two, so that a command in it can be copied."""
+    """Print a line without wrapping it, so that a command in it can be copied."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def check_device(device: str) -> None:
-    """Refuse what is no device that PyTorch can use here, with a ValueError."""
+    """Check the option --device.
+
+    Raises:
+        ValueError: it is neither cpu nor cuda, or PyTorch finds no GPU here.
+    """
     import torch
 
     try:
@@ -45,7 +54,11 @@ def check_device(device: str) -> None:
 
 
 def set_threads(threads: int | None) -> None:
-    """Let PyTorch compute with so many CPU threads; None leaves it the choice. ValueError below 1."""
+    """Let PyTorch compute with so many CPU threads; None leaves the number to PyTorch.
+
+    Raises:
+        ValueError: fewer than one thread.
+    """
     if threads is not None:
         import torch
 

@@ -1,11 +1,11 @@
-"""Planners at work: `grasp-agent plan`, one plan in pictures, and `bench`, many compared."""
+"""Planners by themselves: `grasp-agent plan` draws one plan, `grasp-agent bench` compares many."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
 
-from grasp_agent.cli.options import MaybeFloat, MaybeInt, MaybeStr, Numbers, Words, console, say, set_threads
+from grasp_agent.cli.options import MODEL, MaybeFloat, MaybeInt, MaybeStr, Numbers, Words, console, say, set_threads
 
 
 def plan(
@@ -14,25 +14,25 @@ def plan(
     goal_horizon: int = 50,
     horizon: MaybeInt = None,
     iterations: MaybeInt = None,
-    model: str = "pusht",
+    model: str = MODEL,
     out: Path = Path("runs/plan"),
     threads: MaybeInt = None,
 ) -> None:
-    """Draw one plan: what the planner thought, how the plan got better, where it led.
+    """Draw one plan: how the planner finds it, what the model predicts, and what really happens.
 
-    One episode of PushTReach, one plan, executed to its end without looking again. Writes OUT/states.png, OUT/cost.png,
-    OUT/path.png and OUT/plan.json. In use:
+    The plan is made at the start of an episode and executed open loop, that is to its end without replanning. Writes
+    OUT/states.png, OUT/cost.png, OUT/path.png and OUT/plan.json. Examples:
         grasp-agent plan --seed 10005
         grasp-agent plan --planner cem --goal-horizon 25 --out runs/cem
 
     Args:
-        seed: of the episode.
-        planner: what searches, by the names of `grasp-agent evaluate`.
-        goal_horizon: expert steps to the goal.
-        horizon: model steps the plan spans. Default: as many as --goal-horizon environment steps take.
-        iterations: of the planner. Default: four times those of an agent's decision.
-        model: world model with a decoder: a shipped name, a folder or a hub id.
-        out: output folder.
+        seed: Seed of the episode.
+        planner: Planner, by a name that `grasp-agent evaluate --policy` takes.
+        goal_horizon: Steps that the scripted expert needs to the goal.
+        horizon: Model steps that the plan spans. Default: enough for --goal-horizon environment steps.
+        iterations: Iterations of the planner. Default: four times those of an agent's decision.
+        model: World model with a decoder: a shipped name, a folder or a hub id.
+        out: Folder for the pictures and the report.
         threads: CPU threads. Default: PyTorch's choice.
     """
     from grasp_agent.explain.explain import explain, plan_table
@@ -75,47 +75,48 @@ def bench(
     settings: MaybeStr = None,
     proposals: bool = True,
     equal_parts: bool = False,
-    model: str = "pusht",
+    model: str = MODEL,
     threshold: MaybeFloat = None,
     out: Path = Path("runs/bench"),
     workers: int = 2,
     quick: bool = False,
 ) -> None:
-    """Compare planners as table 1 of the GRASP paper does, on Push-T; a stopped run goes on where it was.
+    """Compare planners at equal time, as table 1 of the GRASP paper does; run it again to resume.
 
-    Stages: "open" (one open-loop plan per goal), "closed" (replanning at every step), "ablation" (of GRASP), "tune"
-    (random search over every planner's hyperparameters, on other goals) and "speed" (environment steps and decisions on
-    this machine). Time limits are turned into numbers of iterations, measured first. Writes OUT/results.json,
-    OUT/table.md, plots, and OUT/STAGE.csv with a line per planner and goal. In use:
+    Stages: "open" makes one open-loop plan per goal, "closed" replans at every step, "ablation" changes one part of
+    GRASP at a time, "tune" searches every planner's hyperparameters at random and on other goals, and "speed" measures
+    environment steps and decisions on this machine. A time limit is first turned into a number of iterations, by
+    measurement. Writes OUT/results.json, OUT/table.md, plots, and OUT/STAGE.csv with a line per planner
+    and goal. Examples:
         grasp-agent bench --quick
         grasp-agent bench --stage tune --out runs/tune
-        grasp-agent bench --stage open --horizon 40 --horizon 80 --planner grasp --planner cem --settings
-            runs/tune/tuning.json
+        grasp-agent bench --stage open --horizon 40 --planner grasp --planner cem --settings runs/tune/tuning.json
         grasp-agent bench --stage speed
 
     Args:
-        stage: open, closed, ablation, tune or speed. Default: open, closed and ablation.
-        planner: who takes part; the others are compared to the first. Default: every planner.
-        horizon: environment steps to the goals. Default: 40, 50, 60, 70 and 80.
-        goals: how many, stages open and ablation. Default: 200.
-        seed: of the first goal; the next ones count up.
-        seconds: time limit of a plan; stage speed: of a measurement. Default: 1 (speed: 3).
-        closed_goals: how many, stage closed. Default: 40.
-        milliseconds: time limit of a decision, stage closed. Default: 50, 100 and 200.
-        ablation_horizon: environment steps to the goals. Default: 40 and 60.
-        tune_goals: how many, stage tune. Default: 40.
-        tune_seed: of the first of them.
-        tune_horizon: environment steps to them. Default: 60.
-        trials: settings tried per planner, its defaults included. Default: 12.
-        proposals: offer the model's proposed plans to the planners; without, they search by themselves.
-        equal_parts: give every solver the restarts, initial guesses, halving, other endings and choice of the planner
-            "grasp", with its --settings, so that nothing but the solvers differs.
-        settings: tuning.json whose chosen settings the planners get. Default: the planners' own.
-        model: world model: a shipped name, a folder or a hub id.
-        threshold: latent distance (root mean square) that is success under the model; needed unless latents are poses.
-        out: results folder.
-        workers: processes, each with one thread.
-        quick: a look at everything in two minutes: few goals, short time limits, closed loop at the first horizon.
+        stage: Stage to run: open, closed, ablation, tune or speed. Default: open, closed and ablation.
+        planner: Planner that takes part; the others are compared to the first. Default: every planner.
+        horizon: Environment steps to the goals. Default: 40, 50, 60, 70 and 80.
+        goals: Number of goals in stages open and ablation. Default: 200.
+        seed: Seed of the first goal; the next ones count up.
+        seconds: Time limit of a plan, or of a measurement in stage speed. Default: 1, or 3 in stage speed.
+        closed_goals: Number of goals in stage closed. Default: 40.
+        milliseconds: Time limit of a decision in stage closed. Default: 50, 100 and 200.
+        ablation_horizon: Environment steps to the goals in stage ablation. Default: 40 and 60.
+        tune_goals: Number of goals in stage tune. Default: 40.
+        tune_seed: Seed of the first goal in stage tune.
+        tune_horizon: Environment steps to the goals in stage tune. Default: 60.
+        trials: Settings that stage tune tries per planner, the default ones included. Default: 12.
+        settings: The tuning.json with the settings to use. Default: every planner's own.
+        proposals: Offer the model's proposals to the planners as initial guesses.
+        equal_parts: Give every solver the restarts, initial guesses, successive halving, tail resampling and robust
+            choice of planner grasp, so that only the solvers differ.
+        model: World model: a shipped name, a folder or a hub id.
+        threshold: Latent distance (root mean square) that counts as success under the model. Default: the task's own
+            test, which needs a model whose latents have a physical meaning.
+        out: Folder for the results.
+        workers: Processes that plan, each with one thread.
+        quick: Try everything in two minutes: few goals, short time limits, stage closed at the first horizon only.
     """
     from grasp_agent.benchmark.contestants import ablations, load_settings, planners
     from grasp_agent.benchmark.contestants import equal_parts as share_parts

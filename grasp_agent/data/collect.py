@@ -19,7 +19,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_agent.agent.agent import GRASPAgent
+from grasp_agent.agent import GRASPAgent
 from grasp_agent.core.capabilities import image_size_of
 from grasp_agent.data.dataset import FORMAT, META_NAME, read_meta
 from grasp_agent.files.atomic import remove_unfinished, replacing, write_json

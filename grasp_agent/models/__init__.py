@@ -1,12 +1,16 @@
-"""World models: encoders, latent dynamics, decoder, saving and loading."""
+"""World models: encoders, latent dynamics, decoders, proposals, saving and loading."""
 
 from grasp_agent.models.dino_wm.backbone import load_backbone
 from grasp_agent.models.dino_wm.checkpoint import load_dino_wm_checkpoint
 from grasp_agent.models.dino_wm.model import DinoWMConfig, DinoWorldModel
 from grasp_agent.models.io import from_pretrained, load_world_model, pretrained_names, save_pretrained
-from grasp_agent.models.latent.model import LatentWorldModel, WorldModelConfig
+from grasp_agent.models.latent.config import WorldModelConfig
+from grasp_agent.models.latent.model import LatentWorldModel
+from grasp_agent.models.planar_push.layout import PLANAR_PUSH
+from grasp_agent.models.registry import register_model
 
 __all__ = [
+    "PLANAR_PUSH",
     "DinoWMConfig",
     "DinoWorldModel",
     "LatentWorldModel",
@@ -16,5 +20,6 @@ __all__ = [
     "load_dino_wm_checkpoint",
     "load_world_model",
     "pretrained_names",
+    "register_model",
     "save_pretrained",
 ]

@@ -1,6 +1,6 @@
 """Saving and loading world models: a folder with config.json and model.safetensors; never pickle.
 
-A model on a pretrained backbone has that beside it, in backbone/, as `transformers` writes it.
+A model with a pretrained part has that beside it, in a folder of its own. Which classes can be saved: see registry.py.
 
 load_world_model("pusht")              shipped with the package
 load_world_model("runs/train/model")   a folder written by `save_pretrained` or `grasp-agent train`
@@ -21,19 +21,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from grasp_agent.models.dino_wm.backbone import load_backbone, save_backbone
-from grasp_agent.models.dino_wm.model import DinoWMConfig, DinoWorldModel
-from grasp_agent.models.latent.model import LatentWorldModel, WorldModelConfig
-
-SavedModel = LatentWorldModel | DinoWorldModel
+from grasp_agent.models.registry import KINDS, ModelKind, SavedModel, kind_of
 
 FORMAT = "grasp-agent world model"
 FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
-BACKBONE_NAME = "backbone"
-KINDS = {"latent": LatentWorldModel, "dino_wm": DinoWorldModel}
-"""What config.json says under "kind"; files from before there were two do not say and hold the first."""
+FIRST_KIND = "latent"
+"""What files hold that say no kind."""
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 
 
@@ -46,30 +41,33 @@ def save_pretrained(model: SavedModel, folder: str | Path, info: dict[str, Any] 
     """Write config.json and model.safetensors, each under a temporary name first.
 
     Args:
-        model: what to save.
+        model: what to save, of a registered class.
         folder: created if need be.
         info: anything worth keeping with it (data, recipe, metrics), JSON-serialisable.
 
     Returns:
         The folder.
+
+    Raises:
+        TypeError: the model's class is not registered; see `register_model`.
     """
-    folder = Path(folder)
+    kind, folder = kind_of(model), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "kind": next(kind for kind, known in KINDS.items() if isinstance(model, known)),
+        "kind": kind.name,
         "model": dataclasses.asdict(model.config),
         "info": info or {},
     }
-    weights = {name: value.detach().cpu().contiguous() for name, value in _own_weights(model).items()}
+    weights = {name: value.detach().cpu().contiguous() for name, value in _own_weights(model, kind).items()}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
         written = Path(temporary)
         names = [WEIGHTS_NAME, CONFIG_NAME]
-        if isinstance(model, DinoWorldModel):
-            save_backbone(model.backbone, written / BACKBONE_NAME)
-            (folder / BACKBONE_NAME).mkdir(exist_ok=True)
-            names = [f"{BACKBONE_NAME}/{path.name}" for path in (written / BACKBONE_NAME).iterdir()] + names
+        if kind.part is not None:
+            kind.part.save(getattr(model, kind.part.name), written / kind.part.name)
+            (folder / kind.part.name).mkdir(exist_ok=True)
+            names = [f"{kind.part.name}/{path.name}" for path in (written / kind.part.name).iterdir()] + names
         save_file(weights, written / WEIGHTS_NAME, metadata={"format": "pt"})
         (written / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
         for name in names:
@@ -79,12 +77,12 @@ def save_pretrained(model: SavedModel, folder: str | Path, info: dict[str, Any] 
 
 
 def from_pretrained(folder: str | Path, device: str | torch.device | None = None) -> SavedModel:
-    """Load what `save_pretrained` wrote, in evaluation mode.
+    """Load what `save_pretrained` wrote, in evaluation mode; no random numbers of the caller are used.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged, of another format, or its weights do not fit the configuration.
-        ImportError: the model's backbone needs `transformers`, which is not installed.
+        ImportError: a part of the model needs a package that is not installed.
     """
     folder = Path(folder)
     for name in (CONFIG_NAME, WEIGHTS_NAME):
@@ -102,23 +100,18 @@ def from_pretrained(folder: str | Path, device: str | torch.device | None = None
             f"{folder / CONFIG_NAME}: expected version {FORMAT_VERSION}, got {config.get('version')!r}; "
             "try a newer grasp-agent or train the model again"
         )
-    kind = config.get("kind", "latent")
-    if kind not in KINDS:
+    name = config.get("kind", FIRST_KIND)
+    if name not in KINDS:
         raise ValueError(
-            f"{folder / CONFIG_NAME}: expected a model of kind {' or '.join(KINDS)}, got {kind!r}; "
-            "try a newer grasp-agent"
+            f"{folder / CONFIG_NAME}: expected a model of kind {' or '.join(sorted(KINDS))}, got {name!r}; "
+            "try a newer grasp-agent, or register_model if the class is yours"
         )
-    model: SavedModel
+    kind = KINDS[name]
     try:
-        if kind == "dino_wm":
-            settings = DinoWMConfig(**config["model"])
-            if not (folder / BACKBONE_NAME / CONFIG_NAME).is_file():
-                raise FileNotFoundError(
-                    f"{folder}: expected a world model folder with {BACKBONE_NAME}/{CONFIG_NAME}, which is missing"
-                )
-            model = DinoWorldModel(settings, load_backbone(folder / BACKBONE_NAME, settings.grid))
-        else:
-            model = LatentWorldModel(WorldModelConfig(**config["model"]))
+        settings = kind.config(**config["model"])
+        parts = () if kind.part is None else (kind.part.load(folder / kind.part.name, settings),)
+        with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are replaced at once
+            model: Any = kind.model(settings, *parts)
     except (TypeError, KeyError) as error:
         raise ValueError(f"{folder / CONFIG_NAME}: expected the settings of a world model, got {error}") from None
     try:
@@ -128,7 +121,7 @@ def from_pretrained(folder: str | Path, device: str | torch.device | None = None
             f"{folder / WEIGHTS_NAME}: expected a whole safetensors file, got a truncated or other file "
             f"({error}); try copying it again"
         ) from None
-    expected = _own_weights(model)
+    expected = _own_weights(model, kind)
     missing = sorted(expected.keys() - weights.keys())
     unknown = sorted(weights.keys() - expected.keys())
     misfit = sorted(k for k in expected.keys() & weights.keys() if expected[k].shape != weights[k].shape)
@@ -137,13 +130,15 @@ def from_pretrained(folder: str | Path, device: str | torch.device | None = None
             f"{folder / WEIGHTS_NAME}: weights do not fit {CONFIG_NAME}: missing {missing[:3]}, unknown "
             f"{unknown[:3]}, of another shape {misfit[:3]}"
         )
-    model.load_state_dict(weights, strict=False)  # the backbone has brought its own
-    return model.to(device or "cpu").eval()
+    model.load_state_dict(weights, strict=False)  # a part has brought its own
+    loaded: SavedModel = model.to(device or "cpu").eval()
+    return loaded
 
 
-def _own_weights(model: SavedModel) -> dict[str, Tensor]:
-    """The weights that belong into model.safetensors: all but the backbone's."""
-    return {name: value for name, value in model.state_dict().items() if not name.startswith(f"{BACKBONE_NAME}.")}
+def _own_weights(model: SavedModel, kind: ModelKind) -> dict[str, Tensor]:
+    """The weights that belong into model.safetensors: all but those of a part."""
+    apart = () if kind.part is None else (f"{kind.part.name}.",)
+    return {name: value for name, value in model.state_dict().items() if not name.startswith(apart)}
 
 
 def load_world_model(name_or_path: str | Path, device: str | torch.device | None = None) -> SavedModel:
@@ -152,7 +147,7 @@ def load_world_model(name_or_path: str | Path, device: str | torch.device | None
     Raises:
         ValueError: nothing of that name; the message lists what ships with the package.
         FileNotFoundError, ValueError: as `from_pretrained`.
-        ImportError: a hub id without huggingface_hub, or a backbone without transformers.
+        ImportError: a hub id without huggingface_hub, or a part without its package.
     """
     if str(name_or_path) in pretrained_names():
         return from_pretrained(PRETRAINED / str(name_or_path), device)
@@ -175,8 +170,9 @@ def _download(hub_id: str) -> Path:
             f"world model {hub_id!r} is not a folder here; to load it from the hub install the extra: "
             f"pip install 'grasp-agent[hub]'"
         ) from None
+    parts = [f"{kind.part.name}/*" for kind in KINDS.values() if kind.part is not None]
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=[CONFIG_NAME, WEIGHTS_NAME, f"{BACKBONE_NAME}/*"]))
+        return Path(snapshot_download(hub_id, allow_patterns=[CONFIG_NAME, WEIGHTS_NAME, *parts]))
     except Exception as error:  # the hub client raises many kinds, network errors among them
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(

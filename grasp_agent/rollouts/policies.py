@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from grasp_agent.agent.agent import AgentState, MPCAgent
+from grasp_agent.agent import AgentState, MPCAgent
 from grasp_agent.agent.spaces import GOAL_KEYS
 from grasp_agent.rollouts.vector import Episode, TimeStep
 from grasp_agent.tasks import Task
@@ -116,6 +116,16 @@ def predicting(policy: Any) -> RowByRow:
             return action
 
         return act
+
+    return RowByRow(make_player)
+
+
+def following(plans: Sequence[Sequence[Any]]) -> RowByRow:
+    """Carries out plans made before, one for each episode by its index, without looking."""
+
+    def make_player(first: TimeStep) -> Player:
+        actions = iter(plans[first.episode.index])
+        return lambda observation: next(actions)
 
     return RowByRow(make_player)
 

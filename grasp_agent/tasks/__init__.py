@@ -1,22 +1,18 @@
-"""Tasks: what each environment family tells the rest, one file per family."""
+"""Tasks: what each environment family tells the rest of the package, one file per family.
 
-from grasp_agent.tasks.pusht import PUSHT
+Every file in this folder is imported here and registers its task. A task of another package calls `register_task`.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from grasp_agent.tasks.registry import GYMNASIUM, TASKS, goal_weights_for, register_task, task_for
 from grasp_agent.tasks.task import Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (PUSHT,)}
-"""Every known family by its name."""
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
 
-DEFAULT_TASK = PUSHT
+DEFAULT_TASK = next(task for task in TASKS.values() if task.default)
 """What the commands play when no environment is named."""
 
-GYMNASIUM = Task("gymnasium")
-"""Any other environment."""
-
-
-def task_for(env_id: str) -> Task:
-    """The task that an environment id belongs to ("module:" prefixes do not matter), else `GYMNASIUM`."""
-    bare = env_id.rpartition(":")[2]
-    return next((task for task in TASKS.values() if bare in task.env_ids), GYMNASIUM)
-
-
-__all__ = ["DEFAULT_TASK", "GYMNASIUM", "TASKS", "Task", "task_for"]
+__all__ = ["DEFAULT_TASK", "GYMNASIUM", "TASKS", "Task", "goal_weights_for", "register_task", "task_for"]

@@ -1,8 +1,8 @@
 """What an environment family must tell, so that everything else can stay general.
 
-A `Task` says under which arguments an environment shows pictures, where picture and goal are in an observation, what
-counts as success, and which recipe and model belong to it. It is a plain object of facts: it makes no environment and
-never reads a simulator.
+A `Task` says which arguments make an environment show pictures, where picture and goal are in an observation, what
+counts as success, and which recipe, model and baselines suit. It is a plain object of facts: it makes no environment
+and reads no simulator.
 """
 
 from __future__ import annotations
@@ -12,34 +12,46 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from grasp_agent.core.capabilities import readout_of
+from grasp_agent.core.types import WorldModel
+from grasp_agent.models.latent.layout import StateLayout
+
 
 @dataclass(frozen=True)
 class Task:
-    """The facts of one environment family. The defaults suit a goal-conditioned environment with dictionary
-    observations.
+    """The facts of one environment family.
+
+    The defaults suit a goal-conditioned environment whose observations are dictionaries.
 
     Attributes:
         name: what users call the family.
-        env_ids: Gymnasium ids that belong to it, without module prefix.
+        env_ids: Gymnasium ids that belong to it, without "module:" in front.
+        default_env_ids: ids as `gymnasium.make` takes them. `collect` records all of them when none is named; the first
+            is what the other commands play.
+        default: whether the commands play this family when no environment is named; one registered task says so.
         picture_key: where the picture is in a dictionary observation.
-        goal_key: where the picture of the goal is, in a dictionary observation or in the reset's `info`.
+        goal_key: where the picture of the goal is, in a dictionary observation or in the `info` of `reset`.
         success_key: the entry of `info` that says whether the task is solved in this step.
-        progress_key: the entry of `info` whose best value is reported beside success; None reports none.
-        picture_kwargs: environment arguments under which observations hold pictures. "{side}" as a value stands for
-            the pictures' height and width.
-        policy_kwargs: arguments to try in turn, for a policy that was trained on another observation than the
-            default one.
+        progress_key: the entry of `info` whose best value is reported beside success; None reports nothing.
+        picture_kwargs: environment arguments that make observations hold pictures. The value "{side}" stands for the
+            pictures' height and width in pixels.
+        policy_kwargs: environment arguments to try in turn for a policy that does not fit the default observation.
         goal_distance_kwarg: the argument that sets how many steps away goals are; None if there is none.
-        default_env_ids: ids that `collect` records when none is named; the first is what the commands play.
+        goal_weights: per environment id, one weight per latent number in the distance to a goal, for environments whose
+            goals leave something open; the latents are those of layout `states`.
+        states: the layout of latents that tells what the simulator's states mean; None if none does. It serves
+            supervised training and errors in physical units.
+        scene_side: height and width of the square scene that `render` shows, in the units of the simulator's states;
+            None if scene and states do not lie over each other.
         recipe: training recipe that suits the family.
-        model: shipped world model of the family; None if there is none.
-        baselines: shipped stable-baselines3 policies by the name that users type.
-        goal_weights: per environment id, weights of the latent numbers in a goal's distance where the goal is not the
-            whole latent.
+        model: shipped world model; None if there is none.
+        baselines: shipped stable-baselines3 policies by the names that users type.
     """
 
     name: str
     env_ids: tuple[str, ...] = ()
+    default_env_ids: tuple[str, ...] = ()
+    default: bool = False
     picture_key: str = "pixels"
     goal_key: str = "goal"
     success_key: str = "is_success"
@@ -47,11 +59,16 @@ class Task:
     picture_kwargs: Mapping[str, Any] = field(default_factory=dict)
     policy_kwargs: tuple[Mapping[str, Any], ...] = ()
     goal_distance_kwarg: str | None = None
-    default_env_ids: tuple[str, ...] = ()
+    goal_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    states: StateLayout | None = None
+    scene_side: float | None = None
     recipe: str = "generic"
     model: str | None = None
     baselines: Mapping[str, Path] = field(default_factory=dict)
-    goal_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def reads(self, model: WorldModel) -> bool:
+        """Whether the task knows what the model's latents mean: their layout is `states`."""
+        return self.states is not None and isinstance(readout_of(model), type(self.states))
 
     def pictures(self, side: int) -> dict[str, Any]:
         """Environment arguments for pictures of `side` x `side` pixels."""
@@ -84,3 +101,18 @@ class Task:
         """The quantity reported beside success, if the task has one and `info` holds it."""
         value = None if self.progress_key is None else info.get(self.progress_key)
         return None if value is None else float(value)
+
+    def goals_at(self, steps: int | None) -> dict[str, Any]:
+        """Environment arguments for goals that are so many steps away; None leaves the environment its own distance.
+
+        Raises:
+            ValueError: the task has no argument for it.
+        """
+        if steps is None:
+            return {}
+        if self.goal_distance_kwarg is None:
+            raise ValueError(
+                f"goal distance: expected an environment with an argument for it, got task {self.name!r}, which has"
+                " none; leave the distance out"
+            )
+        return {self.goal_distance_kwarg: steps}

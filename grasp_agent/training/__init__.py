@@ -1,6 +1,17 @@
 """Training world models on collected episodes."""
 
-from grasp_agent.training.patches import DinoWMRecipe, dino_wm_recipe, train_dino_wm
-from grasp_agent.training.recipe import RECIPES, Recipe, train
+from grasp_agent.training.latent import LatentRecipe
+from grasp_agent.training.patches import DinoWMRecipe
+from grasp_agent.training.recipe import RECIPES, Recipe, make_recipe, register_recipe, task_of
+from grasp_agent.training.train import train
 
-__all__ = ["RECIPES", "DinoWMRecipe", "Recipe", "dino_wm_recipe", "train", "train_dino_wm"]
+__all__ = [
+    "RECIPES",
+    "DinoWMRecipe",
+    "LatentRecipe",
+    "Recipe",
+    "make_recipe",
+    "register_recipe",
+    "task_of",
+    "train",
+]

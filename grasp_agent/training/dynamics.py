@@ -19,7 +19,6 @@ from grasp_agent.core.types import WorldModel
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.latent.model import LatentWorldModel
 from grasp_agent.training.loop import Batch, Losses
-from grasp_agent.training.planar_push import random_symmetry
 
 
 class FrameWindows:
@@ -71,6 +70,12 @@ class LatentWindows(FrameWindows):
         numbers, actions = self.numbers(present, unroll)
         return self.latents[numbers], actions
 
+    def moved(self, states: Tensor, actions: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Each row changed by a random symmetry: states [B, W, D], actions [B, W', A or action_dim]."""
+        moves = actions.reshape(len(actions), -1, self.model.action_dim)
+        states, moves = self.model.layout.random_symmetry(states, moves, generator)
+        return states, moves.reshape_as(actions)
+
 
 class DynamicsTask(LatentWindows):
     """Batches and losses of stage 2.
@@ -82,7 +87,7 @@ class DynamicsTask(LatentWindows):
         episodes: to train on.
         batch: windows per step.
         unroll: K at the end of training; it starts at K / 4.
-        symmetry: augment by the symmetries of a square arena (layout "planar_push").
+        symmetry: augment by the symmetries that the model's layout knows.
     """
 
     def __init__(
@@ -106,7 +111,7 @@ class DynamicsTask(LatentWindows):
         present = torch.from_numpy(generator.choice(self.presents, self.batch))
         states, actions = self.window(present, self.unroll)
         if self.symmetry:
-            states, actions = random_symmetry(states, actions, generator)
+            states, actions = self.moved(states, actions, generator)
         return states, actions
 
     def losses(self, batch: Batch, progress: float) -> Losses:

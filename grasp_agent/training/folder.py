@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,20 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{out}: holds a training with another {' and '.join(parts)}; {advice}")
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON under a temporary name and rename it."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, renamed to `path` once that is done."""
+    temporary = path.with_name(f".partial-{path.name}")
+    yield temporary
     os.replace(temporary, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text, see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, see `replacing`."""
+    write_text(path, json.dumps(content, indent=2) + "\n")

@@ -8,24 +8,44 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import pickle
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from grasp_agent.training.folder import replacing, write_text
+
 Batch = tuple[Tensor, ...]
 Losses = dict[str, Tensor]
 """Named loss terms; "loss" is the one that is minimised."""
+OnLog = Callable[[str, int, int, dict[str, float]], None]
+"""Told (stage name, step, steps, averaged loss terms)."""
 
 LOG_NAME = "log.jsonl"
+
+
+class TrainingTask(Protocol):
+    """What a stage optimises."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Its parameters are trained."""
+        ...
+
+    def draw(self, generator: np.random.Generator) -> Batch:
+        """The batch of a step, a function of the generator alone."""
+        ...
+
+    def losses(self, batch: Batch, progress: float) -> Losses:
+        """Loss terms of a batch, `progress` going from 0 to 1."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,21 +80,17 @@ class Stage:
 
 def run_stage(
     stage: Stage,
-    module: nn.Module,
-    draw: Callable[[np.random.Generator], Batch],
-    losses: Callable[[Batch, float], Losses],
+    task: TrainingTask,
     folder: Path,
     seed: int,
-    on_log: Callable[[str, int, int, dict[str, float]], None] | None = None,
+    on_log: OnLog | None = None,
     half_precision: bool = False,
 ) -> None:
-    """Train `module` in place, resuming from `folder` if it holds a checkpoint of this stage.
+    """Train the task's module in place, resuming from `folder` if it holds a checkpoint of this stage.
 
     Args:
         stage: the schedule.
-        module: parameters to train.
-        draw: makes the batch of a step from a generator.
-        losses: (batch, progress 0..1) -> loss terms.
+        task: what is trained, on which batches, and how it is judged.
         folder: where `<name>.pt` (training state) and `log.jsonl` are written.
         seed: of the batches.
         on_log: called with (stage name, step, steps, averaged terms) every `log_every` steps and after the last.
@@ -84,6 +100,7 @@ def run_stage(
         ValueError: the loss is not finite (the last checkpoint is from before), or the checkpoint in `folder` cannot
             be continued.
     """
+    module = task.module
     device = next(module.parameters()).device
     optimiser = torch.optim.AdamW(
         [p for p in module.parameters() if p.requires_grad],
@@ -97,7 +114,7 @@ def run_stage(
     _forget_log(folder, stage.name, step)
 
     def batch_of(number: int) -> Batch:
-        return draw(np.random.default_rng([seed, number]))
+        return task.draw(np.random.default_rng([seed, number]))
 
     module.train()
     sums: dict[str, float] = {}
@@ -112,7 +129,7 @@ def run_stage(
             for group in optimiser.param_groups:
                 group["lr"] = stage.learning_rate * _schedule(step, stage.steps)
             with torch.autocast(device.type, torch.bfloat16, enabled=half_precision):
-                terms = losses(batch, step / stage.steps)
+                terms = task.losses(batch, step / stage.steps)
             values = {name: float(value.detach()) for name, value in terms.items()}
             if not math.isfinite(values["loss"]):
                 raise ValueError(
@@ -159,9 +176,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 def _forget_log(folder: Path, stage: str, step: int) -> None:
     """Drop the stage's lines after its checkpoint, which it is about to write again."""
     rows = [row for row in read_log(folder) if row["stage"] != stage or row["step"] <= step]
-    temporary = folder / f".{LOG_NAME}"
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.replace(temporary, folder / LOG_NAME)
+    write_text(folder / LOG_NAME, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -172,15 +187,14 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def _save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, step: int, stage: Stage) -> None:
-    temporary = path.with_suffix(".tmp")
     state = {
         "module": module.state_dict(),
         "optimiser": optimiser.state_dict(),
         "step": step,
         "steps": stage.steps,
     }
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
 
 
 def _resume(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device, stage: Stage) -> int:

@@ -1,4 +1,4 @@
-"""Training a DINO-WM: the predictor on the features of a frozen DINOv2, and a decoder beside it.
+"""The recipe of a DINO-WM: the predictor on the features of a frozen DINOv2, and a decoder beside it.
 
     loss = | p(z_1, a_1, ..., z_h, a_h) - sg(z_2, ..., z_{h+1}) |^2 / numbers   teacher forcing, all h frames at once
          + | decoder(sg(v_{h+1})) - x_{h+1} |^2 / numbers                       which shapes nothing but the decoder
@@ -7,18 +7,12 @@ over patch features and the embedding of proprioception alike; sg() = stop-gradi
 they are fixed; they are computed anew for every batch, since those of a data set would not fit on most disks.
 
 Source: Zhou et al., "DINO-WM", arXiv 2411.04983 (see `grasp_agent/models/dino_wm/model.py`).
-
-OUT/model/            config.json, model.safetensors, backbone/: for `load_world_model`
-OUT/metrics.json      errors on held-out episodes
-OUT/curves.png, log.jsonl
-OUT/*.pt              state of training, to resume from; may be deleted when done
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,50 +24,9 @@ from torch.nn import functional
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.dino_wm.backbone import load_backbone
 from grasp_agent.models.dino_wm.model import PIXEL_KEY, PROPRIO_KEYS, DinoWMConfig, DinoWorldModel
-from grasp_agent.models.io import save_pretrained
 from grasp_agent.training.dynamics import FrameWindows, unrolled
-from grasp_agent.training.folder import claim, write_json
-from grasp_agent.training.loop import Batch, Losses, Stage, read_log, run_stage
-from grasp_agent.training.report import HORIZONS, save_curves
-
-OnLog = Callable[[str, int, int, dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class DinoWMRecipe:
-    """How a DINO-WM is trained.
-
-    Attributes:
-        model: sizes and structure; means and deviations that it leaves open are taken from the data.
-        backbone: DINOv2, as `load_backbone` takes it.
-        predictor: schedule.
-        proprio: which numbers of the simulator states in the data are proprioception that the environment's
-            observations declare, e.g. (0, 1) for the agent's place in Push-T; `model.proprio_dim` many.
-        held_out: share of the episodes kept for validation.
-        seed: of initialisation and batches.
-    """
-
-    model: DinoWMConfig = field(default_factory=DinoWMConfig)
-    backbone: str = "facebook/dinov2-small"
-    predictor: Stage = Stage("predictor", steps=100_000, batch=32, learning_rate=5e-4)
-    proprio: tuple[int, ...] = ()
-    held_out: float = 0.05
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out: expected a share between 0 and 1, got {self.held_out}; try 0.05")
-        if len(self.proprio) != self.model.proprio_dim:
-            raise ValueError(
-                f"proprio: expected {self.model.proprio_dim} numbers of the state, as many as proprio_dim, got"
-                f" {len(self.proprio)}"
-            )
-
-
-def dino_wm_recipe(data: EpisodeDataset, backbone: str = "facebook/dinov2-small") -> DinoWMRecipe:
-    """The published sizes and schedule, from pixels alone, for the frames and actions of `data`."""
-    size, actions = data.image_size, int(data.actions.shape[1])
-    return DinoWMRecipe(DinoWMConfig(image_size=size, action_dim=actions, decoder_channels=16), backbone)
+from grasp_agent.training.loop import Batch, Losses, Stage
+from grasp_agent.training.recipe import Recipe, RecipeStage, Run, register_recipe
 
 
 class PatchTask:
@@ -184,81 +137,76 @@ def patch_errors(task: PatchTask, unroll: int, windows: int = 500, seed: int = 0
     }
 
 
-def train_dino_wm(
-    data: EpisodeDataset,
-    recipe: DinoWMRecipe,
-    out: str | Path,
-    device: str | torch.device = "cpu",
-    on_log: OnLog | None = None,
-    on_message: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
-    """Train a DINO-WM on collected episodes, going on from what `out` already holds.
+@dataclass(frozen=True)
+class DinoWMRecipe(Recipe):
+    """How a DINO-WM is trained.
 
-    Args:
-        data: episodes; frames of the size the recipe's model reads.
-        recipe: what to train and how long.
-        out: output folder.
-        device: where to compute; bfloat16 is used on CUDA.
-        on_log: progress.
-        on_message: one line of text when training begins.
-
-    Returns:
-        The metrics, also written to metrics.json.
-
-    Raises:
-        ValueError: the data do not fit the recipe, or `out` was begun with another recipe.
-        ImportError: `transformers` is not installed.
+    Attributes:
+        model: sizes and structure; means and deviations that it leaves open are taken from the data.
+        backbone: DINOv2, as `load_backbone` takes it.
+        dynamics: schedule of the predictor.
+        proprio: which numbers of the simulator states in the data are proprioception that the environment's
+            observations declare, e.g. (0, 1) for a place in the plane; `model.proprio_dim` many.
     """
-    out = Path(out)
-    training, held_out = data.split(recipe.held_out)
-    config = _fitted(recipe, data, training)
-    held_out = held_out[data.source[held_out] == 0]  # figures stay comparable when other data join the first
-    data.windows(held_out, config.action_block + 1)
-    backbone = load_backbone(recipe.backbone, config.grid)
-    out.mkdir(parents=True, exist_ok=True)
-    claim(out, {"recipe": asdict(recipe), "data": data.settings, "frames": len(data)})
 
-    with torch.random.fork_rng():  # initial weights by seed, the caller's generator untouched
-        torch.manual_seed(recipe.seed)
-        model = DinoWorldModel(config, backbone).to(device)
-    task = PatchTask(model, data, training, recipe.predictor.batch, recipe.proprio)
-    if on_message is not None:
-        on_message(f"predictor on frozen features: {recipe.predictor.steps} steps of {task.batch} windows")
-    half = model.device.type == "cuda"
-    run_stage(recipe.predictor, task.module, task.draw, task.losses, out, recipe.seed, on_log, half)
-    model.eval()
-    longest = int(min(HORIZONS[-1], data.lengths[held_out].max() - 1)) // config.action_block
-    validation = PatchTask(model, data, held_out, recipe.predictor.batch, recipe.proprio)
-    metrics: dict[str, Any] = {
-        "frames": len(data),
-        "episodes": len(data.lengths),
-        "held_out_episodes": len(held_out),
-        **patch_errors(validation, longest),
-    }
-    save_pretrained(model, out / "model", {"recipe": asdict(recipe), "metrics": metrics, "data": data.settings})
-    write_json(out / "metrics.json", metrics)
-    save_curves(read_log(out), out / "curves.png")
-    return metrics
+    model: DinoWMConfig = field(default_factory=DinoWMConfig)
+    backbone: str = "facebook/dinov2-small"
+    dynamics: Stage = Stage("predictor", steps=100_000, batch=32, learning_rate=5e-4)
+    proprio: tuple[int, ...] = ()
 
-
-def _fitted(recipe: DinoWMRecipe, data: EpisodeDataset, training: NDArray[np.int64]) -> DinoWMConfig:
-    """The recipe's model with the means and deviations of the data, which are checked."""
-    config = recipe.model
-    data.check_fits(config.image_size, config.action_dim)
-    followed = data.windows(training, 2)  # an episode's last action is none
-    values = {"action": data.actions[followed], "proprio": _columns(data, recipe.proprio)[followed].numpy()}
-    found: dict[str, tuple[float, ...]] = {}
-    for name, numbers in values.items():
-        bad = int((~np.isfinite(numbers)).any(axis=1).sum())
-        if bad:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.proprio) != self.model.proprio_dim:
             raise ValueError(
-                f"{data.folder}: expected finite {name} values, got NaN or infinity in {bad} of {len(followed)} frames;"
-                " collect them again"
+                f"proprio: expected {self.model.proprio_dim} numbers of the state, as many as proprio_dim, got"
+                f" {len(self.proprio)}"
             )
-        if numbers.shape[1]:
-            found[f"{name}_mean"] = tuple(numbers.mean(0).tolist())
-            found[f"{name}_std"] = tuple(np.maximum(numbers.std(0), 1e-6).tolist())
-    return replace(config, **{name: value for name, value in found.items() if getattr(config, name) is None})  # type: ignore[arg-type]
+
+    def check(self, data: EpisodeDataset, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> None:
+        data.check_fits(self.model.image_size, self.model.action_dim)
+        self._fitted(data, training)
+        for episodes in (training, held_out):
+            data.windows(episodes, self.model.action_block + 1)
+
+    def build(self, data: EpisodeDataset, training: NDArray[np.int64]) -> DinoWorldModel:
+        return DinoWorldModel(self._fitted(data, training), load_backbone(self.backbone, self.model.grid))
+
+    def stages(self) -> tuple[RecipeStage, ...]:
+        def task(run: Run) -> PatchTask:
+            return PatchTask(run.model, run.data, run.training, self.dynamics.batch, self.proprio)
+
+        return (RecipeStage(self.dynamics, "predictor on frozen features", "windows", task),)
+
+    def metrics(self, run: Run) -> dict[str, Any]:
+        validation = PatchTask(run.model, run.data, run.held_out, self.dynamics.batch, self.proprio)
+        return patch_errors(validation, run.horizon)
+
+    def pictures(self, run: Run, metrics: Mapping[str, Any]) -> None:
+        """None beside the curves."""
+
+    def _fitted(self, data: EpisodeDataset, training: NDArray[np.int64]) -> DinoWMConfig:
+        """The model's config with the means and deviations of the data, which are checked."""
+        followed = data.windows(training, 2)  # an episode's last action is none
+        values = {"action": data.actions[followed], "proprio": _columns(data, self.proprio)[followed].numpy()}
+        found: dict[str, Any] = {}
+        for name, numbers in values.items():
+            bad = int((~np.isfinite(numbers)).any(axis=1).sum())
+            if bad:
+                raise ValueError(
+                    f"{data.folder}: expected finite {name} values, got NaN or infinity in {bad} of {len(followed)}"
+                    " frames; collect them again"
+                )
+            if numbers.shape[1]:
+                found[f"{name}_mean"] = tuple(numbers.mean(0).tolist())
+                found[f"{name}_std"] = tuple(np.maximum(numbers.std(0), 1e-6).tolist())
+        left_open = {name: value for name, value in found.items() if getattr(self.model, name) is None}
+        return replace(self.model, **left_open)
+
+
+def dino_wm_recipe(data: EpisodeDataset) -> DinoWMRecipe:
+    """The published sizes and schedule, from pixels alone, for the frames and actions of `data`."""
+    size, actions = data.image_size, int(data.actions.shape[1])
+    return DinoWMRecipe(DinoWMConfig(image_size=size, action_dim=actions, decoder_channels=16))
 
 
 def _columns(data: EpisodeDataset, columns: tuple[int, ...]) -> Tensor:
@@ -269,3 +217,6 @@ def _columns(data: EpisodeDataset, columns: tuple[int, ...]) -> Tensor:
         have = 0 if data.states is None else data.states.shape[1]
         raise ValueError(f"{data.folder}: expected states with the numbers {list(columns)}, got {have} per frame")
     return torch.from_numpy(data.states[:, list(columns)]).float()
+
+
+register_recipe("dino_wm", dino_wm_recipe)

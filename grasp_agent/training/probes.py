@@ -1,4 +1,4 @@
-"""What a latent knows: probes from latents to the simulator's pose.
+"""What a latent knows: probes from latents to the simulator's state.
 
 A probe is a small regression fitted on training episodes with the model fixed, and judged on held-out ones; the
 states serve to measure and never reach the model. Two of them:
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grasp_agent.models.latent.dynamics import mlp
-from grasp_agent.models.planar_push import latents_of_states
 
 FITTED = 20_000
 """Frames of training episodes that probes are fitted on, at most."""
@@ -37,7 +36,7 @@ class Probe:
     Attributes:
         mean: of the latents, [D].
         deviation: of the latents, [D].
-        net: standardised latents [N, D] -> pose latents [N, P].
+        net: standardised latents [N, D] -> what is read [N, P].
     """
 
     mean: Tensor
@@ -99,20 +98,20 @@ def fit_mlp(latents: Tensor, targets: Tensor, hidden: int = 256, seed: int = 0) 
     return Probe(mean, deviation, net.requires_grad_(False))
 
 
-def fit_pose_probes(
-    latents: NDArray[np.float32], states: NDArray[np.float64], frames: NDArray[np.int64], seed: int = 0
+def fit_probes(
+    latents: NDArray[np.float32], targets: NDArray[np.float32], frames: NDArray[np.int64], seed: int = 0
 ) -> dict[str, Probe]:
-    """Probes "linear" and "mlp" from latents to poses (as latents of layout "planar_push").
+    """Probes "linear" and "mlp" from latents to targets.
 
     Args:
         latents: of all frames, [F, D].
-        states: simulator states of all frames, (pusher x, y; body x, y; angle; ...).
+        targets: of all frames, [F, P]: the simulator's states as latents (see `StateLayout.latents_of_states`).
         frames: numbers of the frames to fit on; of many, `FITTED` are drawn.
         seed: of the drawing and of the MLP.
     """
     generator = np.random.default_rng(seed)
     chosen = generator.choice(frames, min(FITTED, len(frames)), replace=False)
-    z, y = torch.from_numpy(latents[chosen]), torch.from_numpy(latents_of_states(states[chosen]))
+    z, y = torch.from_numpy(latents[chosen]), torch.from_numpy(targets[chosen])
     return {"linear": fit_linear(z, y), "mlp": fit_mlp(z, y, seed=seed)}
 
 

@@ -1,4 +1,4 @@
-"""Stage 3: plan proposals, from the latents of stage 1 and the actions of the data (see models/proposal.py).
+"""Stage 3: plan proposals, from the latents of stage 1 and the actions of the data (see models/proposals/flow.py).
 
 A goal is a state that the same trajectory reaches 1 to `REACH` environment steps later (hindsight: Andrychowicz et
 al., arXiv 1707.01495), all alike likely; from there on the plan stands still.
@@ -14,7 +14,6 @@ from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.latent.model import LatentWorldModel
 from grasp_agent.training.dynamics import LatentWindows
 from grasp_agent.training.loop import Batch, Losses
-from grasp_agent.training.planar_push import random_symmetry
 
 REACH = 100
 
@@ -28,7 +27,7 @@ class ProposalTask(LatentWindows):
         latents: of all frames, [F, D].
         episodes: to train on.
         batch: windows per step.
-        symmetry: augment by the symmetries of a square arena (layout "planar_push").
+        symmetry: augment by the symmetries that the model's layout knows.
 
     Raises:
         ValueError: the model has no proposal.
@@ -66,7 +65,7 @@ class ProposalTask(LatentWindows):
         if self.symmetry:
             dim, h = actions.shape[2], states.shape[1]
             every = torch.cat([states, goal.unsqueeze(1)], dim=1)
-            every, moves = random_symmetry(every, torch.cat([past.view(len(past), -1, dim), actions], dim=1), generator)
+            every, moves = self.moved(every, torch.cat([past.view(len(past), -1, dim), actions], dim=1), generator)
             states, goal = every[:, :h], every[:, h]
             past, actions = moves[:, : -self.steps].reshape_as(past), moves[:, -self.steps :]
         shown = torch.from_numpy((generator.random((self.batch, 1)) < 0.5).astype(np.float32))

@@ -1,8 +1,7 @@
-"""How good a world model is: prediction errors in pixels and degrees, and decoded rollouts as pictures."""
+"""How good a world model is: prediction errors in physical units, and decoded rollouts as pictures."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,49 +12,55 @@ from numpy.typing import NDArray
 from rich.table import Table
 from torch import Tensor
 
+from grasp_agent.core.capabilities import Readout
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.latent.model import LatentWorldModel
-from grasp_agent.models.planar_push import latents_of_states, pose_errors
 from grasp_agent.training.dynamics import DynamicsTask, unrolled
+from grasp_agent.training.folder import replacing
+from grasp_agent.training.recipe import HORIZONS
 
-HORIZONS = (1, 5, 10, 25, 50)
-"""How many environment steps ahead errors are reported, if the episodes are long enough."""
+UNITS = {"deg": "degrees"}
+"""Units that are written out; the others read as in the error's name."""
+
+Errors = dict[str, dict[str, float]]
+"""Summaries {"median", "mean"} by the names of a `Readout`'s errors."""
 
 
 @torch.inference_mode()
 def prediction_errors(
     model: LatentWorldModel,
     task: DynamicsTask,
-    states: NDArray[np.float64],
+    truth: NDArray[np.float32],
+    readout: Readout,
     read: Callable[[Tensor], Tensor] = lambda latents: latents,
     windows: int = 2000,
     seed: int = 0,
-) -> dict[str, dict[str, dict[str, float]]]:
+) -> dict[str, Errors]:
     """Errors of encoder (step 0) and rollout against the simulator, on held-out episodes.
 
     Args:
         model: whose rollouts are judged.
         task: over the held-out episodes; its `unroll` is the longest horizon reported.
-        states: simulator states of all frames.
-        read: latents [N, D] -> poses [N, 6] as latents of layout "planar_push", which is its own read-out; for
-            others a probe.
+        truth: the simulator's states of all frames as latents of a layout, [F, P].
+        readout: tells errors between latents of that layout.
+        read: the model's latents [N, D] -> that layout's [N, P]; a probe, where the model has another one.
         windows: how many rollouts.
         seed: which.
 
     Returns:
-        {step: {"pusher_px" | "body_px" | "body_deg": {"median", "mean"}}}; steps in environment steps.
+        By environment steps ahead, {step: {error: {"median", "mean"}}}.
     """
     generator = np.random.default_rng(seed)
     present = torch.from_numpy(generator.choice(task.presents, min(windows, len(task.presents)), replace=False))
     latents, actions = task.window(present, task.unroll)
     device = model.device
     predicted = unrolled(model, latents.to(device), actions.to(device), task.unroll).cpu()
-    truth = torch.from_numpy(latents_of_states(states))
+    true = torch.from_numpy(truth)
     k = model.action_block
-    table = {"0": _summary(pose_errors(read(latents[:, model.history - 1]), truth[present]))}
+    table = {"0": _summary(readout.errors(read(latents[:, model.history - 1]), true[present]))}
     for steps in HORIZONS:
         if steps % k == 0 and steps // k <= task.unroll:
-            errors = pose_errors(read(predicted[:, steps // k - 1]), truth[present + steps])
+            errors = readout.errors(read(predicted[:, steps // k - 1]), true[present + steps])
             table[str(steps)] = _summary(errors)
     return table
 
@@ -63,31 +68,32 @@ def prediction_errors(
 def probe_errors(
     probes: Mapping[str, Callable[[Tensor], Tensor]],
     latents: NDArray[np.float32],
-    states: NDArray[np.float64],
+    truth: NDArray[np.float32],
+    readout: Readout,
     frames: NDArray[np.int64],
     most: int = 5000,
     seed: int = 0,
-) -> dict[str, dict[str, dict[str, float]]]:
+) -> dict[str, Errors]:
     """Errors of probes on frames they were not fitted on.
 
     Args:
-        probes: by name, latents [N, D] -> poses [N, 6] as latents of layout "planar_push".
+        probes: by name, latents [N, D] -> latents of another layout [N, P].
         latents: of all frames, [F, D].
-        states: simulator states of all frames.
+        truth: the simulator's states of all frames as latents of that layout, [F, P].
+        readout: tells errors between latents of that layout.
         frames: numbers of the frames to judge; of many, `most` are drawn.
         most: see `frames`.
         seed: of the drawing.
 
     Returns:
-        {probe: {"pusher_px" | "body_px" | "body_deg": {"median", "mean"}}}.
+        {probe: {error: {"median", "mean"}}}.
     """
     chosen = np.random.default_rng(seed).choice(frames, min(most, len(frames)), replace=False)
-    truth = torch.from_numpy(latents_of_states(states[chosen]))
-    known = torch.from_numpy(latents[chosen])
-    return {name: _summary(pose_errors(probe(known), truth)) for name, probe in probes.items()}
+    true, known = torch.from_numpy(truth[chosen]), torch.from_numpy(latents[chosen])
+    return {name: _summary(readout.errors(probe(known), true)) for name, probe in probes.items()}
 
 
-def _summary(errors: dict[str, Tensor]) -> dict[str, dict[str, float]]:
+def _summary(errors: dict[str, Tensor]) -> Errors:
     return {
         name: {"median": round(float(e.median()), 3), "mean": round(float(e.mean()), 3)} for name, e in errors.items()
     }
@@ -95,7 +101,7 @@ def _summary(errors: dict[str, Tensor]) -> dict[str, dict[str, float]]:
 
 @torch.inference_mode()
 def latent_errors(model: LatentWorldModel, task: DynamicsTask, windows: int = 2000, seed: int = 0) -> dict[str, float]:
-    """Root mean squared latent error by step, relative to the latents' spread, for models without a known layout."""
+    """Root mean squared latent error by step, relative to the latents' spread."""
     generator = np.random.default_rng(seed)
     present = torch.from_numpy(generator.choice(task.presents, min(windows, len(task.presents)), replace=False))
     latents, actions = task.window(present, task.unroll)
@@ -138,26 +144,25 @@ def save_rollout_picture(
             sheet.paste(Image.fromarray(real[r]), (c * (size + 4), top))
             sheet.paste(Image.fromarray(decoded[r]), (c * (size + 4), top + size))
     sheet = sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST)
-    temporary = path.with_name(f".{path.name}")
-    sheet.save(temporary, format="PNG")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        sheet.save(temporary, format="PNG")
 
 
 def metrics_table(metrics: dict[str, Any]) -> Table:
     """Prediction errors on held-out episodes by how far ahead, as `train` returns them."""
     table = Table(title=f"prediction errors on {metrics['held_out_episodes']} held-out episodes")
-    poses = metrics.get("errors_by_step", {})
+    physical: dict[str, Errors] = metrics.get("errors_by_step", {})
     latents = metrics.get("relative_latent_error_by_step", {})
     table.add_column("environment steps ahead", justify="right")
-    if poses:
+    if physical:
         read = ", read by the MLP probe" if latents else ""
         table.title = f"{table.title}: median (mean){read}"
-        for name in ("pusher px", "body px", "body degrees"):
-            table.add_column(name, justify="right")
+        for name in next(iter(physical.values())):
+            table.add_column(" ".join(_thing_and_unit(name)), justify="right")
     if latents:
         table.add_column("latent error / spread", justify="right")
-    for step in poses or latents:
-        row = [f"{e['median']:.1f} ({e['mean']:.1f})" for e in poses.get(step, {}).values()]
+    for step in physical or latents:
+        row = [f"{e['median']:.1f} ({e['mean']:.1f})" for e in physical.get(step, {}).values()]
         if latents:
             row.append(f"{latents[step]:.3f}" if step in latents else "")
         table.add_row(step, *row)
@@ -165,15 +170,20 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
 
 
 def probes_sentence(metrics: dict[str, Any]) -> str | None:
-    """What the latent knows of the pose, as `train` found it; None for data without simulator states."""
+    """What the latent knows of the simulator's state, as `train` found it; None if that was not measured."""
     if "probes" not in metrics:
         return None
-    found = [
-        f"{name} probe {e['pusher_px']['median']:.1f} px, {e['body_px']['median']:.1f} px, "
-        f"{e['body_deg']['median']:.1f} degrees"
-        for name, e in metrics["probes"].items()
-    ]
-    return f"median errors reading pusher, body and its angle from a latent: {'; '.join(found)}"
+    found = []
+    for name, errors in metrics["probes"].items():
+        parts = [(*_thing_and_unit(error), summary["median"]) for error, summary in errors.items()]
+        found.append(f"{name} probe {', '.join(f'{thing} {median:.1f} {unit}' for thing, unit, median in parts)}")
+    return f"median errors of what a latent tells: {'; '.join(found)}"
+
+
+def _thing_and_unit(name: str) -> tuple[str, str]:
+    """The two parts of an error's name: "body_deg" -> "body", "degrees"."""
+    thing, _, unit = name.rpartition("_")
+    return thing, UNITS.get(unit, unit)
 
 
 def save_curves(rows: list[dict[str, Any]], path: Path) -> None:
@@ -189,24 +199,23 @@ def save_curves(rows: list[dict[str, Any]], path: Path) -> None:
             axis.plot([row["step"] for row in of_stage], [row.get(term) for row in of_stage], ".-", label=term)
         axis.set(title=stage, xlabel="step", yscale="log")
         axis.legend()
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, format="png", dpi=100)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
 
 
-def save_errors(errors: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
+def save_errors(errors: dict[str, Errors], path: Path) -> None:
     """Plot what `prediction_errors` returned: median and mean error against environment steps ahead."""
     from matplotlib.figure import Figure
 
     steps = [int(step) for step in errors]
-    figure = Figure(figsize=(9, 3), layout="constrained")
-    names = {"pusher_px": "pusher error [px]", "body_px": "body error [px]", "body_deg": "body error [degrees]"}
-    for axis, (name, label) in zip(figure.subplots(1, 3), names.items(), strict=True):
+    names = list(next(iter(errors.values())))
+    figure = Figure(figsize=(3 * len(names), 3), layout="constrained")
+    for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for statistic in ("median", "mean"):
             axis.plot(steps, [row[name][statistic] for row in errors.values()], "o-", markersize=3, label=statistic)
-        axis.set(xlabel="environment steps ahead", ylabel=label, ylim=(0, None))
+        thing, unit = _thing_and_unit(name)
+        axis.set(xlabel="environment steps ahead", ylabel=f"{thing} error [{unit}]", ylim=(0, None))
         axis.grid(alpha=0.3)
         axis.legend()
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, format="png", dpi=100)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)

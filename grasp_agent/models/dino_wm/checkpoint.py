@@ -144,7 +144,8 @@ def load_dino_wm_checkpoint(
             f"backbone: expected one with {width} features per patch, as {file} was trained on"
             f" ({settings['encoder'].get('name', 'its name is not told')}), got {found.hidden_size}"
         )
-    model = DinoWorldModel(config, features)
+    with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are replaced below
+        model = DinoWorldModel(config, features)
     expected = {name: x for name, x in model.state_dict().items() if not name.startswith("backbone.")}
     _check_keys(str(file), set(expected), set(translated))
     misfit = sorted(name for name, x in expected.items() if x.shape != translated[name].shape)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -28,6 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grasp_agent.core.types import Observation
+from grasp_agent.models.dino_wm.backbone import load_backbone, save_backbone
+from grasp_agent.models.registry import Part, register_model
 
 PIXEL_KEY = "pixels"
 PROPRIO_KEYS = ("proprio", "agent_pos")
@@ -172,6 +175,7 @@ class DinoWorldModel(nn.Module):
         self.decoder: PatchDecoder | None = None
         if config.decoder_channels:
             self.decoder = PatchDecoder(config.image_size, config.grid, config.decoder_channels, self.visual_size)
+        self.decodes = self.decoder is not None
         self.backbone = backbone.requires_grad_(False).eval()
         for name, size in (("pixel", 3), ("action", config.action_dim), ("proprio", config.proprio_dim)):
             for part, default in (("mean", 0.0), ("std", 1.0)):
@@ -364,3 +368,14 @@ class PatchDecoder(nn.Module):
         if x.shape[2] != self.image_size:
             x = functional.interpolate(x, (self.image_size, self.image_size), mode="bilinear", antialias=True)
         return torch.sigmoid(x).permute(0, 2, 3, 1)
+
+
+def _load_backbone(folder: Path, config: DinoWMConfig) -> nn.Module:
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{folder.parent}: expected a world model folder with {folder.name}/config.json, which is missing"
+        )
+    return load_backbone(folder, config.grid)
+
+
+register_model("dino_wm", DinoWorldModel, DinoWMConfig, Part("backbone", save_backbone, _load_backbone))

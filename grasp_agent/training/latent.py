@@ -1,0 +1,216 @@
+"""Recipes of vector latents: encoder, latents of all frames, dynamics, proposals.
+
+OUT/metrics.json      errors in physical units, and of probes (probes.py), where the data hold simulator states whose
+                      meaning the model's layout or the task knows
+OUT/errors.png        the same as a picture
+OUT/rollouts.png      decoded rollouts under the real frames
+OUT/latents.npy       state of training, beside *.pt
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from grasp_agent.data.dataset import EpisodeDataset
+from grasp_agent.models.latent.config import WorldModelConfig
+from grasp_agent.models.latent.layout import LAYOUTS, StateLayout
+from grasp_agent.models.latent.model import LatentWorldModel
+from grasp_agent.training.dynamics import DynamicsTask
+from grasp_agent.training.folder import replacing
+from grasp_agent.training.joint import JointTask, whiten
+from grasp_agent.training.loop import Stage, TrainingTask
+from grasp_agent.training.probes import fit_probes
+from grasp_agent.training.proposal import ProposalTask
+from grasp_agent.training.recipe import Recipe, RecipeStage, Run, register_recipe, task_of
+from grasp_agent.training.report import (
+    latent_errors,
+    prediction_errors,
+    probe_errors,
+    save_errors,
+    save_rollout_picture,
+)
+from grasp_agent.training.representation import RepresentationTask, encode_dataset
+
+
+@dataclass(frozen=True)
+class LatentRecipe(Recipe):
+    """How a `LatentWorldModel` is trained.
+
+    Attributes:
+        model: sizes and structure.
+        representation: what makes the latent, in stage 1. "supervised": the simulator's state, for layouts that say
+            what each number means. "reconstruction": drawing the frame from it. "joint": predicting it, together with
+            the dynamics (joint.py).
+        encoder: schedule of stage 1; its batch counts frames, with "joint" windows.
+        dynamics: schedule of stage 2.
+        proposal: schedule of stage 3, if the model proposes plans.
+        unroll: model steps the dynamics is rolled out in training.
+        supervision_weight: of the simulator's state in stage 1; used with representation "supervised", which needs
+            such states in the data.
+        regularisation: of the latents' distribution in stage 1; used with representation "joint".
+    """
+
+    model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    representation: Literal["supervised", "reconstruction", "joint"] = "reconstruction"
+    encoder: Stage = Stage("encoder", steps=4_000, batch=128, learning_rate=1.5e-3)
+    dynamics: Stage = Stage("dynamics", steps=8_000, batch=512, learning_rate=1e-3)
+    proposal: Stage = Stage("proposal", steps=12_000, batch=768, learning_rate=1e-3)
+    unroll: int = 12
+    supervision_weight: float = 5.0
+    regularisation: float = 20.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.representation not in ("supervised", "reconstruction", "joint"):
+            raise ValueError(
+                f"representation: expected 'supervised', 'reconstruction' or 'joint', got {self.representation!r}"
+            )
+        if (self.representation == "supervised") != (self._layout is not None):
+            raise ValueError(
+                "representation: expected 'supervised' with a layout of the simulator's state and another with layout"
+                f" 'free', got {self.representation!r} with {self.model.layout!r}"
+            )
+        if self.unroll < 1:
+            raise ValueError(f"unroll: expected at least 1 model step, got {self.unroll}")
+        if self.supervision_weight < 0:
+            raise ValueError(f"supervision_weight: expected 0 or more, got {self.supervision_weight}")
+        if self.regularisation < 0:
+            raise ValueError(f"regularisation: expected 0 or more, got {self.regularisation}")
+
+    @property
+    def _layout(self) -> StateLayout | None:
+        """What gives the model's latents a meaning."""
+        layout = LAYOUTS[self.model.layout]
+        return layout if isinstance(layout, StateLayout) else None
+
+    def check(self, data: EpisodeDataset, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> None:
+        data.check_fits(self.model.image_size, self.model.action_dim)
+        needed: dict[str, NDArray[Any]] = {"actions": data.actions}
+        if self._layout is not None:
+            if data.states is None or data.states.shape[1] < self._layout.state_numbers:
+                raise ValueError(
+                    f"{data.folder}: layout {self.model.layout!r} is trained with simulator states of"
+                    f" {self._layout.state_numbers} or more numbers, which are missing; try the recipe 'generic'"
+                )
+            needed["states"] = data.states
+        for name, values in needed.items():
+            bad = int((~np.isfinite(values)).any(axis=1).sum())
+            if bad:
+                raise ValueError(
+                    f"{data.folder}: expected finite {name}, got NaN or infinity in {bad} of {len(data)} frames; "
+                    "collect them again"
+                )
+        data.windows(training, self.unroll * self.model.action_block + 1)
+        data.windows(held_out, self.model.action_block + 1)
+
+    def build(self, data: EpisodeDataset, training: NDArray[np.int64]) -> LatentWorldModel:
+        model = LatentWorldModel(self.model)
+        if self.representation == "joint":
+            some = np.random.default_rng(self.seed).choice(data.frame_numbers(training), 512)
+            whiten(model.encoder, torch.from_numpy(data.frames(some)))
+        return model
+
+    def stages(self) -> tuple[RecipeStage, ...]:
+        joint = self.representation == "joint"
+        trained, samples = ("encoder and dynamics", "windows") if joint else ("encoder and decoder", "frames")
+        stages = (
+            RecipeStage(self.encoder, trained, samples, self._representation_task),
+            RecipeStage(self.dynamics, "dynamics", "windows", self._dynamics_task),
+            RecipeStage(self.proposal, "plan proposals", "plans", self._proposal_task),
+        )
+        return stages if self.model.proposal_hidden else stages[:2]
+
+    def _representation_task(self, run: Run) -> TrainingTask:
+        data, batch = run.data, self.encoder.batch
+        if self.representation == "joint":
+            return JointTask(run.model, data, run.training, batch, self.regularisation)
+        targets = None
+        if self._layout is not None and data.states is not None:
+            targets = self._layout.latents_of_states(data.states)
+        frames = data.frame_numbers(run.training)
+        return RepresentationTask(run.model, data, frames, targets, batch, self.supervision_weight)
+
+    def _dynamics_task(self, run: Run) -> DynamicsTask:
+        latents, batch = _latents(run), self.dynamics.batch
+        return DynamicsTask(run.model, run.data, latents, run.training, batch, self.unroll, symmetry=True)
+
+    def _proposal_task(self, run: Run) -> ProposalTask:
+        return ProposalTask(run.model, run.data, _latents(run), run.training, self.proposal.batch, symmetry=True)
+
+    def _validation(self, run: Run) -> DynamicsTask:
+        """Windows of the held-out episodes."""
+        latents, batch = _latents(run), self.dynamics.batch
+        return DynamicsTask(run.model, run.data, latents, run.held_out, batch, run.horizon, symmetry=False)
+
+    def metrics(self, run: Run) -> dict[str, Any]:
+        data, latents, validation = run.data, _latents(run), self._validation(run)
+        found: dict[str, Any] = {}
+        layout, states = self._layout or task_of(data).states, data.states
+        if layout and states is not None and states.shape[1] >= layout.state_numbers and np.isfinite(states).all():
+            truth = layout.latents_of_states(states)
+            probes = fit_probes(latents, truth, data.frame_numbers(run.training), self.seed)
+            found["probes"] = probe_errors(probes, latents, truth, layout, data.frame_numbers(run.held_out))
+            read = probes["mlp"] if self._layout is None else (lambda latents: latents)
+            found["errors_by_step"] = prediction_errors(run.model, validation, truth, layout, read)
+        if self._layout is None:
+            found["relative_latent_error_by_step"] = latent_errors(run.model, validation)
+        return found
+
+    def pictures(self, run: Run, metrics: Mapping[str, Any]) -> None:
+        if run.model.decoder is not None:
+            save_rollout_picture(run.model, run.data, self._validation(run), run.folder / "rollouts.png")
+        if "errors_by_step" in metrics:
+            save_errors(metrics["errors_by_step"], run.folder / "errors.png")
+
+
+def _latents(run: Run) -> NDArray[np.float32]:
+    """Latents of all frames by the encoder of stage 1, [F, D]; encoded once."""
+    cache = run.folder / "latents.npy"
+    if not cache.is_file():
+        run.say(f"encoding {len(run.data)} frames")
+        with replacing(cache) as temporary:
+            np.save(temporary, encode_dataset(run.model, run.data))
+    latents: NDArray[np.float32] = np.load(cache)
+    return latents
+
+
+def pose_recipe(data: EpisodeDataset) -> LatentRecipe:
+    """Poses from the simulator's state, supervised: the recipe of the shipped model, about two hours on 2 CPU cores.
+
+    Raises:
+        ValueError: it is not known what the simulator states of the data mean.
+    """
+    layout = task_of(data).states
+    if layout is None:
+        raise ValueError(
+            f"{data.folder}: expected, for the recipe 'pose', recordings of a task whose simulator states have a known"
+            f" meaning, got the task {task_of(data).name!r}; try the recipe 'generic'"
+        )
+    return LatentRecipe(layout.model_config(), "supervised")
+
+
+def generic_recipe(data: EpisodeDataset) -> LatentRecipe:
+    """Free latents from reconstruction alone: any image environment with a Box action space, no simulator state."""
+    action_dim = int(data.actions.shape[1])
+    return LatentRecipe(WorldModelConfig(state_size=32, action_dim=action_dim, action_block=5), unroll=8)
+
+
+def joint_recipe(data: EpisodeDataset) -> LatentRecipe:
+    """Free latents from prediction alone, encoder and dynamics together; no simulator state is read."""
+    return LatentRecipe(
+        WorldModelConfig(state_size=16, action_dim=int(data.actions.shape[1]), action_block=5),
+        representation="joint",
+        encoder=Stage("joint", steps=12_000, batch=32, learning_rate=1e-3),
+        unroll=8,
+    )
+
+
+register_recipe("pose", pose_recipe)
+register_recipe("generic", generic_recipe)
+register_recipe("joint", joint_recipe)

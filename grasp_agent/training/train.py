@@ -1,0 +1,104 @@
+"""The whole training, of any recipe.
+
+OUT/model/            config.json, model.safetensors: for `load_world_model`
+OUT/metrics.json      errors on held-out episodes
+OUT/curves.png, log.jsonl
+OUT/*.pt              state of training, to resume from; may be deleted when done
+
+A recipe adds pictures of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from grasp_agent.data.dataset import EpisodeDataset
+from grasp_agent.models.io import load_world_model, save_pretrained
+from grasp_agent.training.folder import claim, write_json
+from grasp_agent.training.loop import OnLog, read_log, run_stage
+from grasp_agent.training.recipe import Recipe, Run
+from grasp_agent.training.report import save_curves
+
+
+def train(
+    data: EpisodeDataset,
+    recipe: Recipe,
+    out: str | Path,
+    device: str | torch.device = "cpu",
+    initial: str | Path | None = None,
+    on_log: OnLog | None = None,
+    on_message: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Train a world model on collected episodes, going on from what `out` already holds.
+
+    Args:
+        data: episodes; frames of the size the recipe's model reads. The metrics are of the first folder's held-out
+            episodes.
+        recipe: what to train and how long.
+        out: output folder.
+        device: where to compute; bfloat16 is used on CUDA.
+        initial: a model to begin from, as `load_world_model` takes it; what it lacks begins at random.
+        on_log: progress of a stage.
+        on_message: one line of text when a stage begins.
+
+    Returns:
+        The metrics, also written to metrics.json.
+
+    Raises:
+        ValueError: the data do not fit the recipe, or `out` was begun with another recipe.
+        ImportError: the recipe needs a package that is not installed.
+    """
+    out = Path(out)
+    training, held_out = data.split(recipe.held_out)
+    held_out = held_out[data.source[held_out] == 0]  # figures stay comparable when other data join the first
+    recipe.check(data, training, held_out)
+    with torch.random.fork_rng():  # initial weights by seed, the caller's generator untouched
+        torch.manual_seed(recipe.seed)
+        model = recipe.build(data, training)
+    if initial is not None:
+        _begin_from(model, initial)
+    model.to(device)
+    # Only now that nothing can be wrong with the arguments any more is the folder taken.
+    out.mkdir(parents=True, exist_ok=True)
+    began_from = None if initial is None else str(initial)
+    claim(out, {"recipe": asdict(recipe), "data": data.settings, "frames": len(data), "initial": began_from})
+
+    run = Run(model, data, training, held_out, out, on_message or (lambda text: None))
+    half = torch.device(device).type == "cuda"
+    stages = recipe.stages()
+    for i, stage in enumerate(stages):
+        task, schedule = stage.task(run), stage.schedule
+        size = f"{schedule.steps} steps of {schedule.batch} {stage.samples}"
+        run.say(f"stage {i + 1} of {len(stages)}, {stage.trains}: {size}")
+        run_stage(schedule, task, out, recipe.seed + i, on_log, half)
+        model.eval()
+
+    metrics: dict[str, Any] = {
+        "frames": len(data),
+        "episodes": len(data.lengths),
+        "held_out_episodes": len(held_out),
+        **recipe.metrics(run),
+    }
+    save_pretrained(model, out / "model", {"recipe": asdict(recipe), "metrics": metrics, "data": data.settings})
+    write_json(out / "metrics.json", metrics)
+    recipe.pictures(run, metrics)
+    save_curves(read_log(out), out / "curves.png")
+    return metrics
+
+
+def _begin_from(model: torch.nn.Module, name: str | Path) -> None:
+    """Take over the weights of a saved model of the same sizes."""
+    there = load_world_model(name).state_dict()
+    wanted = model.state_dict()
+    foreign = sorted(k for k, v in there.items() if k not in wanted or wanted[k].shape != v.shape)
+    if foreign:
+        raise ValueError(
+            f"{name}: expected a model with the recipe's sizes, but {foreign[0]} does not fit"
+            f" ({len(foreign)} such); train from the beginning"
+        )
+    model.load_state_dict(there, strict=False)
