@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from grasp_agent.core.capabilities import readout_of
+from grasp_agent.core.types import WorldModel
 from grasp_agent.models.latent.layout import StateLayout
 
 
@@ -63,6 +65,10 @@ class Task:
     recipe: str = "generic"
     model: str | None = None
     baselines: Mapping[str, Path] = field(default_factory=dict)
+
+    def reads(self, model: WorldModel) -> bool:
+        """Whether the task knows what the model's latents mean: their layout is `states`."""
+        return self.states is not None and isinstance(readout_of(model), type(self.states))
 
     def pictures(self, side: int) -> dict[str, Any]:
         """Environment arguments for pictures of `side` x `side` pixels."""
