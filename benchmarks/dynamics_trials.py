@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from grasp_agent.data import EpisodeDataset
-from grasp_agent.models import LatentWorldModel, WorldModelConfig, load_world_model
-from grasp_agent.training import RECIPES
+from grasp_agent.models import PLANAR_PUSH, LatentWorldModel, WorldModelConfig, load_world_model
+from grasp_agent.training import RECIPES, LatentRecipe
 from grasp_agent.training.dynamics import DynamicsTask
 from grasp_agent.training.loop import run_stage
 from grasp_agent.training.report import prediction_errors
@@ -82,7 +82,8 @@ def main() -> None:
     torch.set_num_threads(1)
 
     data = EpisodeDataset(options.data)
-    recipe = RECIPES["pusht"]()
+    recipe = RECIPES["pose"](data)
+    assert isinstance(recipe, LatentRecipe)
     encoder = load_world_model(options.model)
     assert isinstance(encoder, LatentWorldModel) and data.states is not None
     cache = options.work / "latents.npy"
@@ -101,11 +102,11 @@ def main() -> None:
         folder.mkdir(exist_ok=True)
         task = NoisyTask(model, data, latents, episodes, recipe.dynamics.batch, trial.unroll, trial.symmetry)
         task.noise = trial.noise
-        run_stage(replace(recipe.dynamics, steps=options.steps), task.module, task.draw, task.losses, folder, seed=1)
+        run_stage(replace(recipe.dynamics, steps=options.steps), task, folder, seed=1)
         judge = DynamicsTask(model, data, latents, held_out, recipe.dynamics.batch, 50 // trial.block, symmetry=False)
         results[name] = {
             "frames": int(data.lengths[episodes].sum()),
-            "errors": prediction_errors(model, judge, data.states),
+            "errors": prediction_errors(model, judge, PLANAR_PUSH.latents_of_states(data.states), PLANAR_PUSH),
         }
         print(name, {k: (e["body_px"]["median"], e["body_px"]["mean"]) for k, e in results[name]["errors"].items()})
     options.out.mkdir(parents=True, exist_ok=True)

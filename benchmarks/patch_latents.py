@@ -6,7 +6,7 @@
    patch tokens of fixed variance, drawn again by a head of attention from tokens with noise on them; the error is
    measured at several resolutions. The noise makes frames that look different lie apart, the coarse resolutions make
    them lie the further apart the further things have moved.
-2. predictor: a DINO-WM on these frozen tokens, with the package's own training (`train_dino_wm`).
+2. predictor: a DINO-WM on these frozen tokens, with the package's own training (`DinoWMRecipe`).
 3. errors: of the prediction, against copying the last latent; what probes read of the pose; drawn rollouts.
 4. speed: of a lifted iteration and of one through the rollout, for plans of 5, 10 and 16 blocks.
 5. plans: one open-loop plan per goal and planner within equal time.
@@ -58,8 +58,9 @@ from grasp_agent.planning.solvers.solver import AnySolver
 from grasp_agent.training.dynamics import unrolled
 from grasp_agent.training.folder import write_json
 from grasp_agent.training.loop import Batch, Losses, Stage, run_stage
-from grasp_agent.training.patches import DinoWMRecipe, PatchTask, train_dino_wm
+from grasp_agent.training.patches import DinoWMRecipe, PatchTask
 from grasp_agent.training.probes import fit_linear, fit_mlp
+from grasp_agent.training.train import train
 
 PATCH, GRID, WIDTH = 16, 4, 64
 """Pixels of a patch, patches per side, numbers per patch."""
@@ -148,7 +149,7 @@ def train_backbone(data: EpisodeDataset, folder: Path, steps: int) -> None:
     torch.manual_seed(0)
     task = AutoencoderTask(data, data.frame_numbers(training), batch=64)
     stage = Stage("backbone", steps=steps, batch=task.batch, learning_rate=1e-3, log_every=200)
-    run_stage(stage, task.module, task.draw, task.losses, folder, seed=0, on_log=report)
+    run_stage(stage, task, folder, seed=0, on_log=report)
     save_backbone(task.backbone, folder / "backbone")
     torch.save(task.head.state_dict(), folder / "head.pt")
 
@@ -364,7 +365,7 @@ def main() -> None:
 
     train_backbone(EpisodeDataset(options.data), options.work, options.backbone_steps)
     data, out = reaching(options.data, options.work / "data"), options.out
-    train_dino_wm(data, recipe(options.work, options.predictor_steps), options.work / "predictor", on_log=report)
+    train(data, recipe(options.work, options.predictor_steps), options.work / "predictor", on_log=report)
     out.mkdir(parents=True, exist_ok=True)
     saved = options.work / "predictor" / "model"
     model = load_world_model(str(saved))

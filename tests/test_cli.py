@@ -23,7 +23,6 @@ import grasp_agent.training
 from grasp_agent.cli import COMMANDS, main
 from grasp_agent.data import CollectSettings
 from grasp_agent.models import LatentWorldModel, load_world_model, save_pretrained
-from grasp_agent.training.recipe import Recipe
 from grasp_agent.training.representation import RepresentationTask
 
 REACH = "grasp_envs:grasp_envs/PushTReach-v0"
@@ -44,11 +43,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of 40 steps, and a recipe for 16 px that takes a moment."""
     monkeypatch.setattr(grasp_agent.data, "CollectSettings", functools.partial(CollectSettings, shard_steps=40))
-    recipe = Recipe(model=TINY, representation="supervised", unroll=2, held_out=0.3)
+    recipe = grasp_agent.training.LatentRecipe(model=TINY, representation="supervised", unroll=2, held_out=0.3)
     recipe = replace(
         recipe, encoder=replace(recipe.encoder, batch=8, steps=4), dynamics=replace(recipe.dynamics, batch=8, steps=4)
     )
-    monkeypatch.setitem(grasp_agent.training.RECIPES, "pusht", lambda: recipe)
+    monkeypatch.setitem(grasp_agent.training.RECIPES, "pose", lambda data: recipe)
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -205,7 +204,7 @@ CASES = {
     "train: resolution": (["train", "--data", "D/data", "--out", "D/x"], "expected frames of 64 px, got 16"),
     "train: unknown recipe": (
         ["train", "--data", "D/data", "--out", "D/x", "--recipe", "best"],
-        "expected one of dino_wm, generic, joint, pusht",
+        "expected one of dino_wm, generic, joint, pose",
     ),
     "train: no steps": (
         ["train", "--data", "D/data", "--out", "D/x", "--encoder-steps", "0"],
@@ -385,7 +384,7 @@ def test_ctrl_c_while_many_processes_collect(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["pusht", "generic"])
+@pytest.mark.parametrize("recipe", ["pose", "generic"])
 def test_the_recipes_run_as_they_are(recipe: str, tmp_path: Path) -> None:
     data, out = tmp_path / "data", tmp_path / "train"
     env = "grasp_envs:grasp_envs/PushT-v0"  # its episodes are long enough for both recipes

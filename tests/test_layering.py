@@ -141,7 +141,6 @@ STILL_NAMING_PUSH_T = {
     "benchmark/episodes.py",
     "benchmark/speed.py",
     "benchmark/stages.py",
-    "cli/learning.py",
     "cli/options.py",
     "cli/planning.py",
     "cli/playing.py",
@@ -150,13 +149,6 @@ STILL_NAMING_PUSH_T = {
     "explain/pictures.py",
     "rollouts/environments.py",
     "tasks/__init__.py",
-    "training/dynamics.py",
-    "training/patches.py",
-    "training/planar_push.py",
-    "training/probes.py",
-    "training/proposal.py",
-    "training/recipe.py",
-    "training/report.py",
 }
 
 

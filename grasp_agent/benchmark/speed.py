@@ -12,7 +12,6 @@ import numpy as np
 from rich.table import Table
 
 from grasp_agent.agent.agent import MPCAgent
-from grasp_agent.core.capabilities import image_size_of
 from grasp_agent.models import load_world_model
 from grasp_agent.planning import PLANNERS, planner_for
 from grasp_agent.rollouts.environments import make_env
@@ -82,7 +81,7 @@ def decision_table(model: str, seconds: float, env_id: str = "grasp_envs/PushTRe
         env_id: where the observations come from.
     """
     world_model = load_world_model(model)
-    env = make_env(env_id, obs_type="pixels", resolution=image_size_of(world_model))
+    env = make_env(env_id, obs_type="pixels", resolution=world_model.image_size)
     table = Table(title="decision latency from pixels, default settings")
     for column in ("planner", "iterations", "p50 ms", "p95 ms", "decisions"):
         table.add_column(column, justify="left" if column == "planner" else "right")

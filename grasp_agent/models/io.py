@@ -103,7 +103,7 @@ def from_pretrained(folder: str | Path, device: str | torch.device | None = None
     name = config.get("kind", FIRST_KIND)
     if name not in KINDS:
         raise ValueError(
-            f"{folder / CONFIG_NAME}: expected a model of kind {' or '.join(KINDS)}, got {name!r}; "
+            f"{folder / CONFIG_NAME}: expected a model of kind {' or '.join(sorted(KINDS))}, got {name!r}; "
             "try a newer grasp-agent, or register_model if the class is yours"
         )
     kind = KINDS[name]

@@ -21,11 +21,12 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from grasp_agent.core.capabilities import Picturing
 from grasp_agent.core.types import WorldModel
 
 
-class SavedModel(WorldModel, Protocol):
-    """A world model as `load_world_model` returns it: a `torch.nn.Module` with a config."""
+class SavedModel(WorldModel, Picturing, Protocol):
+    """A world model as `load_world_model` returns it: a `torch.nn.Module` that reads pictures and has a config."""
 
     config: Any
     """The dataclass that it was made from."""
@@ -76,7 +77,7 @@ def register_model(kind: str, model: type[nn.Module], config: type, part: Part |
 
     Args:
         kind: a name for config.json; files that hold it can be loaded only where it is registered.
-        model: made by `model(config)`, or `model(config, part)` if there is a part.
+        model: a class as `SavedModel` says, made by `model(config)`, or `model(config, part)` if there is a part.
         config: a dataclass whose fields JSON can hold.
         part: a pretrained sub-module with files of its own.
 

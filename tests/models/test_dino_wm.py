@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from grasp_agent.models import (
 )
 from grasp_agent.models.dino_wm.backbone import fit_to_grid
 from grasp_agent.objectives.goal_distance import GoalDistance
-from grasp_agent.planning import CEM, GRASP, GradientDescent, rollout, select_problem, solve
-from grasp_agent.planning.rollout import zero_plan
+from grasp_agent.planning import CEM, GRASP, GradientDescent, MultiStart, rollout, solve
+from grasp_agent.planning.rollout import select_problem, zero_plan
 
 
 def images(count: int, size: int = 32, seed: int = 0) -> Tensor:
@@ -213,18 +214,18 @@ def test_goal_weights_make_the_published_objective() -> None:
         model.goal_weights(1.0, -1.0)
 
 
-PLANNERS = [
-    GRASP(restarts=2, screen=1, refresh=0, sync_every=2, sync_steps=3, caution=0.0),  # two restarts may tie
-    GradientDescent(restarts=2),
-    CEM(samples=32, elites=4),
-]
+PLANNERS = {
+    "grasp": replace(GRASP.large_latent(), restarts=2, candidates=1, refresh=0),
+    "gradient descent": MultiStart(GradientDescent(), restarts=2, candidates=1),
+    "cem": CEM(samples=32, elites=4),
+}
 
 
-@pytest.mark.parametrize("planner", PLANNERS, ids=lambda planner: planner.name)
+@pytest.mark.parametrize("planner", PLANNERS.values(), ids=PLANNERS.keys())
 def test_planners_search_among_grids_of_patches(planner: Any) -> None:
     problem = posed(tiny_dino())
     keys = make_keys(7, 3)
-    plan, _ = solve(planner, problem, planner.init(problem, keys), Budget(15))
+    plan, _ = solve(planner, problem, Budget(15), seed=keys)
     with torch.no_grad():
         nothing = rollout(problem, zero_plan(problem).expand(-1, 2, -1))[:, 1:]
         cost_of_nothing = problem.objective.trajectory_cost(nothing, zero_plan(problem), problem.goal)
@@ -236,7 +237,7 @@ def test_planners_search_among_grids_of_patches(planner: Any) -> None:
 
     rows = torch.tensor([1])
     single = select_problem(problem, rows)
-    alone, _ = solve(planner, single, planner.init(single, keys[rows]), Budget(15))
+    alone, _ = solve(planner, single, Budget(15), seed=keys[rows])
     torch.testing.assert_close(alone.actions[0], plan.actions[1], atol=1e-3, rtol=1e-3)
 
 
@@ -253,7 +254,7 @@ def test_rollouts_read_history_oldest_first() -> None:
 def test_an_agent_drives_push_t_from_pixels() -> None:
     model = tiny_dino(action_limit=0.5)
     env = gym.make("grasp_envs:grasp_envs/PushTReach-v0", obs_type="pixels", resolution=32)
-    planner = GRASP(restarts=2, screen=1, refresh=0)
+    planner = replace(GRASP.for_model(model), restarts=2, candidates=1, refresh=0)
     weights = model.goal_weights()
     agent = MPCAgent(model, env.action_space, planner, objective=GoalDistance(weights=weights), budget=Budget(2))
     assert agent.horizon == 5
@@ -269,8 +270,8 @@ def test_an_agent_drives_push_t_from_pixels() -> None:
     assert np.isfinite(agent.diagnostics.prediction_error).all()
     # What it looks back on: the frames 5 and 10 steps ago, and the actions between in their order.
     expected = model.encode(torch.stack([frames[t] for t in (1, 6, 11)]))
-    torch.testing.assert_close(state.latents[0, 5::5], expected, atol=1e-4, rtol=1e-4)
-    assert torch.equal(state.actions[0, -11:-1], torch.from_numpy(np.array(taken[1:11])))
+    torch.testing.assert_close(state.history.latents[0, 5::5], expected, atol=1e-4, rtol=1e-4)
+    assert torch.equal(state.history.actions[0, -11:-1], torch.from_numpy(np.array(taken[1:11])))
     env.close()
 
 
@@ -298,7 +299,7 @@ def test_save_and_load_round_trip(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"backbone/config\.json, which is missing"):
         load_world_model(tmp_path / "m")
     (tmp_path / "m" / "config.json").write_text(json.dumps({**config, "kind": "other"}))
-    with pytest.raises(ValueError, match=r"expected a model of kind latent or dino_wm, got 'other'"):
+    with pytest.raises(ValueError, match=r"expected a model of kind dino_wm or latent, got 'other'"):
         load_world_model(tmp_path / "m")
 
 

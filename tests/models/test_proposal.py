@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from grasp_agent.core.types import proposes
+from grasp_agent.core.capabilities import proposes
 from grasp_agent.models import LatentWorldModel, WorldModelConfig
-from grasp_agent.models.proposals.flow import PlanarPushContext, PlanProposal, WindowContext
+from grasp_agent.models.proposals.flow import PlanProposal, WindowContext
 
 
 def model(layout: str = "planar_push", **changes: object) -> LatentWorldModel:
@@ -89,26 +89,6 @@ def test_every_other_plan_looks_past_where_the_pusher_shall_stand() -> None:
     noise = torch.randn(2, 6, 5, 2)
     gap = (proposing.propose(states, past, goal, noise) - proposing.propose(states, past, elsewhere, noise)).abs()
     assert not gap[:, 0::2].any() and gap[:, 1::2].amax(dim=(2, 3)).min() > 1e-4
-
-
-def test_what_is_seen_turns_and_moves_with_the_body() -> None:
-    states, past, goal = a_problem(4)
-    context = PlanarPushContext(history=3, radius=1.0, length=5.0, action_scale=0.3)
-    shown = torch.ones(4, 1)
-    features, turn = context(states, past, goal, shown)
-    quarter = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])  # row vectors
-
-    def turned(x: Tensor) -> Tensor:
-        return (x.unflatten(-1, (-1, 2)) @ quarter).flatten(-2)
-
-    seen, turn_too = context(turned(states), turned(past), turned(goal), shown)
-    absolute = slice(2 * context.vectors + 12, 2 * context.vectors + 16)  # the walls do not turn
-    same = torch.ones(context.size, dtype=torch.bool)
-    same[absolute] = False
-    assert features.shape == (4, context.size)
-    torch.testing.assert_close(seen[:, same], features[:, same])
-    action = torch.randn(4, 1, 2)
-    torch.testing.assert_close(torch.bmm(action @ quarter, turn_too), torch.bmm(action, turn))
 
 
 def test_the_flow_learns_both_ways_round() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 
 import pytest
 import torch
@@ -55,39 +54,6 @@ def test_encoding_of_a_frame_does_not_depend_on_its_neighbours() -> None:
     together = model.encode(frames)
     alone = torch.cat([model.encode(frame[None]) for frame in frames])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
-
-
-def test_planar_push_looks_the_same_from_every_side() -> None:
-    """Turning the pusher, its history and its actions with the body turns the prediction, but for where the
-    walls are."""
-    model = small().double()
-    model.dynamics.net[0].weight.data[:, 14:18] = 0.0  # inputs 14..17 are the place in the arena
-    model.dynamics.net[0].weight.data[:, [2, 3]] = 0.0  # and its view from the body
-    states = torch.randn(4, 3, 6, dtype=torch.float64)
-    states[..., 4:6] = torch.nn.functional.normalize(states[..., 4:6], dim=-1) * model.config.radius
-    actions = torch.randn(4, 3, 2, dtype=torch.float64)
-    angle = 0.7
-    turn = torch.tensor(
-        [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]], dtype=torch.float64
-    )  # for row vectors
-    shift = torch.tensor([1.5, -0.5, 1.5, -0.5, 0.0, 0.0], dtype=torch.float64)
-
-    def moved(x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([part @ turn for part in x.split(2, dim=-1)], -1) + shift
-
-    expected = moved(model.predict(states, actions))
-    got = model.predict(moved(states), actions @ turn)
-    torch.testing.assert_close(got, expected)
-    assert not torch.allclose(model.predict(states, actions), states[:, -1])
-
-
-def test_heading_keeps_its_length() -> None:
-    model = small(radius=2.5)
-    frames = torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8)
-    latents = model.encode(frames)
-    torch.testing.assert_close(latents[:, 4:6].norm(dim=1), torch.full((4,), 2.5))
-    following = model.predict(latents[:, None].expand(-1, 3, -1), torch.randn(4, 3, 2))
-    torch.testing.assert_close(following[:, 4:6].norm(dim=1), torch.full((4,), 2.5))
 
 
 @pytest.mark.parametrize(

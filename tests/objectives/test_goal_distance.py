@@ -9,7 +9,7 @@ import pytest
 import torch
 from problems import LinearModel
 
-from grasp_agent.objectives.goal_distance import GoalDistance, WeightedSum, default_objective
+from grasp_agent.objectives import GoalDistance, default_objective
 
 STATES = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])  # [1, T = 2, 2]
 ACTIONS = torch.tensor([[[1.0], [3.0]]])
@@ -34,6 +34,20 @@ def test_weights_and_probe() -> None:
     diagonal = GoalDistance(running=1.0, probe=torch.diag(torch.tensor([2.0, 3.0])))
     weighted = GoalDistance(running=1.0, weights=torch.tensor([4.0, 9.0]))
     assert cost(diagonal) == cost(weighted)
+
+
+@pytest.mark.parametrize("make", [tuple, list, np.array, torch.tensor], ids=["tuple", "list", "array", "tensor"])
+def test_numbers_may_come_as_anything_that_holds_them(make) -> None:
+    assert cost(GoalDistance(running=0.0, weights=make([7.0, 0.25]))) == 1.0
+    assert cost(GoalDistance(running=0.0, weights=make([7, 1]))) == 4.0
+    assert cost(GoalDistance(running=0.0, probe=make([[1.0, 3.0]]))) == 36.0
+
+
+def test_weights_are_a_copy() -> None:
+    weights = np.array([7.0, 0.25])
+    objective = GoalDistance(running=0.0, weights=weights)
+    weights[:] = 0.0
+    assert cost(objective) == 1.0
 
 
 def test_a_model_says_what_of_the_goal_matters() -> None:
@@ -69,12 +83,6 @@ def test_weights_made_under_inference_mode_take_part_in_gradients() -> None:
     assert torch.equal(states.grad, 2 * STATES[0])
 
 
-def test_weighted_sum() -> None:
-    both = WeightedSum((GoalDistance(running=0.0), GoalDistance(terminal=0.0, running=1.0)), (2.0, 10.0))
-    assert cost(both) == 2.0 * 4.0 + 10.0 * 2.5
-    assert both.state_cost(STATES[0], GOAL.expand(2, 2)).tolist() == [12.0, 48.0]
-
-
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -85,6 +93,11 @@ def test_weighted_sum() -> None:
         ({"weights": torch.ones(2), "probe": torch.ones(1, 2)}, "expected weights or probe, got both"),
         ({"weights": torch.tensor([1.0, -1.0])}, "weights: expected finite numbers"),
         ({"probe": torch.ones(2)}, "probe: expected a matrix"),
+        ({"probe": (1.0, 2.0)}, "probe: expected a matrix"),
+        ({"weights": (1.0, -1.0)}, "weights: expected finite numbers"),
+        ({"weights": "heavy"}, r"weights: expected numbers \(a tensor, an array, a tuple or a list\), got 'heavy'"),
+        ({"weights": (1.0, None)}, "weights: expected finite numbers"),
+        ({"probe": [[1.0], [1.0, 2.0]]}, "probe: expected numbers"),
     ],
 )
 def test_bad_hyperparameters_are_refused(bad, message) -> None:
@@ -97,10 +110,3 @@ def test_weights_that_do_not_fit_the_latent_are_refused() -> None:
         cost(GoalDistance(weights=torch.ones(3)))
     with pytest.raises(ValueError, match="expected 2 columns, one per latent number, got 3"):
         cost(GoalDistance(probe=torch.ones(1, 3)))
-
-
-def test_weighted_sum_refuses_what_does_not_pair_up() -> None:
-    with pytest.raises(ValueError, match="one weight per term"):
-        WeightedSum((GoalDistance(),), (1.0, 2.0))
-    with pytest.raises(ValueError, match="finite weights of 0 or more"):
-        WeightedSum((GoalDistance(),), (-1.0,))

@@ -13,8 +13,8 @@ import pytest
 from grasp_agent.data import CollectSettings, EpisodeDataset, collect
 from grasp_agent.models import WorldModelConfig
 from grasp_agent.models.planar_push import RADIUS
+from grasp_agent.training import LatentRecipe
 from grasp_agent.training.loop import Stage
-from grasp_agent.training.recipe import Recipe
 
 
 @pytest.fixture(scope="session")
@@ -27,10 +27,10 @@ def pusht_data(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
 
 
 @pytest.fixture(scope="session")
-def tiny_recipe() -> Callable[..., Recipe]:
+def tiny_recipe() -> Callable[..., LatentRecipe]:
     """Recipes that train in a second, by layout."""
 
-    def make(layout: str, steps: int = 6, representation: str = "reconstruction") -> Recipe:
+    def make(layout: str, steps: int = 6, representation: str = "reconstruction") -> LatentRecipe:
         sizes = {"encoder_channels": 4, "encoder_keypoints": 8, "encoder_hidden": 16, "decoder_channels": 4}
         config = WorldModelConfig(image_size=16, dynamics_hidden=16, dynamics_depth=1, **sizes)  # type: ignore[arg-type]
         if layout == "planar_push":
@@ -39,7 +39,7 @@ def tiny_recipe() -> Callable[..., Recipe]:
         else:
             config = replace(config, state_size=8, action_block=5)
         stage = Stage("encoder", steps, batch=16, learning_rate=3e-3, checkpoint_seconds=1e-9, log_every=2)
-        return Recipe(
+        return LatentRecipe(
             config,
             representation,  # type: ignore[arg-type]
             stage,

@@ -20,7 +20,7 @@ from grasp_agent.core.types import Budget
 from grasp_agent.data import CollectSettings, EpisodeDataset, collect
 from grasp_agent.models import DinoWMConfig, DinoWorldModel, load_world_model
 from grasp_agent.planning import GRASP
-from grasp_agent.training import DinoWMRecipe, dino_wm_recipe, train_dino_wm
+from grasp_agent.training import RECIPES, DinoWMRecipe, train
 from grasp_agent.training.loop import Stage, read_log, run_stage
 from grasp_agent.training.patches import PatchTask, patch_errors
 
@@ -52,11 +52,11 @@ def dot_data(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
 
 def test_it_learns_saves_loads_and_plans(dot_data: EpisodeDataset, backbone: str, tmp_path: Path) -> None:
     recipe = tiny_recipe(backbone, dropout=0.0, dim_head=16, mlp_dim=96)
-    stage = replace(recipe.predictor, steps=200, batch=32, learning_rate=2e-2, checkpoint_seconds=60.0, log_every=50)
+    stage = replace(recipe.dynamics, steps=200, batch=32, learning_rate=2e-2, checkpoint_seconds=60.0, log_every=50)
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     messages: list[str] = []
-    metrics = train_dino_wm(dot_data, replace(recipe, predictor=stage), tmp_path, on_message=messages.append)
+    metrics = train(dot_data, replace(recipe, dynamics=stage), tmp_path, on_message=messages.append)
     assert torch.equal(before, torch.random.get_rng_state()), "the caller's random numbers were used"
     assert len(messages) == 1
     assert metrics["prediction_error"] < 0.7 * metrics["copy_error"], metrics
@@ -76,7 +76,13 @@ def test_it_learns_saves_loads_and_plans(dot_data: EpisodeDataset, backbone: str
     assert patch_errors(task, 3)["prediction_error"] > 1.5 * metrics["prediction_error"], "actions are not read"
 
     env = gym.make(dot_world.ENV_ID, obs_type="pixels")
-    agent = MPCAgent(model, env.action_space, GRASP(restarts=2, screen=1, refresh=0), horizon=2, budget=Budget(2))
+    agent = MPCAgent(
+        model,
+        env.action_space,
+        replace(GRASP.for_model(model), restarts=2, candidates=1, refresh=0),
+        horizon=2,
+        budget=Budget(2),
+    )
     observation, _ = env.reset(seed=0)
     agent.reset()
     for _ in range(7):
@@ -87,7 +93,7 @@ def test_it_learns_saves_loads_and_plans(dot_data: EpisodeDataset, backbone: str
 
 def test_means_and_deviations_come_from_the_data(pusht_data: EpisodeDataset, backbone: str, tmp_path: Path) -> None:
     given = tiny_recipe(backbone, steps=2, proprio_dim=2, proprio_features=3, proprio_mean=(1.0, 2.0))
-    train_dino_wm(pusht_data, given, tmp_path)
+    train(pusht_data, given, tmp_path)
     model = load_world_model(tmp_path / "model")
     assert isinstance(model, DinoWorldModel) and pusht_data.states is not None
     inside = np.concatenate([np.arange(31 * e, 31 * e + 30) for e in range(6)])  # the last two episodes are held out
@@ -141,23 +147,23 @@ def test_an_interrupted_training_ends_as_if_nothing_had_happened(
     interrupt: int, pusht_data: EpisodeDataset, backbone: str, tmp_path: Path
 ) -> None:
     recipe = tiny_recipe(backbone)  # with dropout
-    recipe = replace(recipe, predictor=replace(recipe.predictor, log_every=1))
-    whole = train_dino_wm(pusht_data, recipe, tmp_path / "whole")
+    recipe = replace(recipe, dynamics=replace(recipe.dynamics, log_every=1))
+    whole = train(pusht_data, recipe, tmp_path / "whole")
 
     def stop(_: str, step: int, *__: Any) -> None:
         if step == interrupt:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_dino_wm(pusht_data, recipe, tmp_path / "parts", on_log=stop)
+        train(pusht_data, recipe, tmp_path / "parts", on_log=stop)
     steps: list[int] = []
-    parts = train_dino_wm(pusht_data, recipe, tmp_path / "parts", on_log=lambda _, step, *__: steps.append(step))
+    parts = train(pusht_data, recipe, tmp_path / "parts", on_log=lambda _, step, *__: steps.append(step))
     assert steps == list(range(interrupt, 7)), "finished steps are not repeated"
     assert parts == whole
     models = [load_world_model(tmp_path / name / "model").state_dict() for name in ("whole", "parts")]
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
     with pytest.raises(ValueError, match="holds a training with another recipe; choose a new output"):
-        train_dino_wm(pusht_data, replace(recipe, seed=1), tmp_path / "parts")
+        train(pusht_data, replace(recipe, seed=1), tmp_path / "parts")
 
 
 def test_it_trains_in_half_precision(pusht_data: EpisodeDataset, tmp_path: Path) -> None:
@@ -170,7 +176,7 @@ def test_it_trains_in_half_precision(pusht_data: EpisodeDataset, tmp_path: Path)
     for name, value in exact.items():
         torch.testing.assert_close(rounded[name].float(), value, rtol=0.02, atol=0.02)
     stage = Stage("predictor", 3, batch=8, learning_rate=1e-3)
-    run_stage(stage, task.module, task.draw, task.losses, tmp_path, seed=0, half_precision=True)
+    run_stage(stage, task, tmp_path, seed=0, half_precision=True)
     assert all(p.dtype == torch.float32 and bool(p.isfinite().all()) for p in task.module.parameters())
 
 
@@ -198,17 +204,17 @@ def test_bad_data_is_refused_before_hours_are_spent(pusht_data: EpisodeDataset, 
     broken = EpisodeDataset(pusht_data.folder)
     broken.actions[7, 0] = np.nan
     with pytest.raises(ValueError, match=r"expected finite action values, got NaN or infinity in 1 of 180 frames"):
-        train_dino_wm(broken, recipe, out)
+        train(broken, recipe, out)
     with pytest.raises(ValueError, match=r"expected frames of 224 px, got 16; collect with --resolution 224"):
-        train_dino_wm(pusht_data, DinoWMRecipe(backbone=backbone), out)
+        train(pusht_data, DinoWMRecipe(backbone=backbone), out)
     with pytest.raises(ValueError, match="expected actions of 3 numbers, got 2"):
-        train_dino_wm(pusht_data, tiny_recipe(backbone, action_dim=3), out)
+        train(pusht_data, tiny_recipe(backbone, action_dim=3), out)
     with pytest.raises(ValueError, match=r"expected states with the numbers \[99\]"):
-        train_dino_wm(pusht_data, replace(tiny_recipe(backbone, proprio_dim=1), proprio=(99,)), out)
+        train(pusht_data, replace(tiny_recipe(backbone, proprio_dim=1), proprio=(99,)), out)
     with pytest.raises(ValueError, match="no episode has the 41 frames asked for"):
-        train_dino_wm(pusht_data, tiny_recipe(backbone, action_block=40), out)
+        train(pusht_data, tiny_recipe(backbone, action_block=40), out)
     with pytest.raises(ValueError, match="expected a folder or a hub id with a DINOv2 model"):
-        train_dino_wm(pusht_data, tiny_recipe(str(pusht_data.folder)), out)
+        train(pusht_data, tiny_recipe(str(pusht_data.folder)), out)
     assert not out.exists()
     with pytest.raises(ValueError, match="proprio: expected 2 numbers of the state"):
         DinoWMRecipe(DinoWMConfig(proprio_dim=2))
@@ -223,10 +229,11 @@ def test_the_recipe_on_the_command_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    published = dino_wm_recipe(pusht_data)
+    published = RECIPES["dino_wm"](pusht_data)
+    assert isinstance(published, DinoWMRecipe)
     assert published.model == DinoWMConfig(image_size=16, decoder_channels=16)
     recipe = tiny_recipe(backbone)
-    monkeypatch.setattr("grasp_agent.training.dino_wm_recipe", lambda data, name: replace(recipe, backbone=name))
+    monkeypatch.setitem(RECIPES, "dino_wm", lambda data: replace(recipe, backbone="nowhere"))
     command = ["train", "--recipe", "dino_wm", "--data", str(pusht_data.folder), "--out", str(tmp_path / "out")]
     main([*command, "--backbone", backbone, "--dynamics-steps", "2"])
     assert "held-out episodes" in capsys.readouterr().out
@@ -234,4 +241,4 @@ def test_the_recipe_on_the_command_line(
     assert isinstance(load_world_model(tmp_path / "out" / "model"), DinoWorldModel)
     with pytest.raises(SystemExit):
         main([*command, "--encoder-steps", "2"])
-    assert "expected no other option of the stages than --dynamics-steps" in capsys.readouterr().err
+    assert "recipe 'dino_wm': expected steps of dynamics, got encoder" in capsys.readouterr().err

@@ -15,10 +15,10 @@ from grasp_agent.agent.agent import MPCAgent
 from grasp_agent.core.types import Budget
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.models import LatentWorldModel
-from grasp_agent.models.planar_push import latents_of_states
-from grasp_agent.planning import PLANNERS
+from grasp_agent.models.planar_push import PLANAR_PUSH
+from grasp_agent.planning import RandomShooting
+from grasp_agent.training import LatentRecipe
 from grasp_agent.training.dynamics import DynamicsTask, unrolled
-from grasp_agent.training.recipe import Recipe
 from grasp_agent.training.report import latent_errors, prediction_errors
 
 
@@ -58,19 +58,19 @@ def test_windows_begin_with_the_first_frame_and_zero_actions(write_episodes: Cal
 
 
 def test_windows_are_what_the_agent_sees(
-    write_episodes: Callable[..., EpisodeDataset], tiny_recipe: Callable[[str], Recipe]
+    write_episodes: Callable[..., EpisodeDataset], tiny_recipe: Callable[[str], LatentRecipe]
 ) -> None:
     torch.manual_seed(0)
     model = LatentWorldModel(tiny_recipe("free").model)  # blocks of 5, history 3
     space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
-    agent = MPCAgent(model, space, PLANNERS["shooting"](), horizon=1, budget=Budget(1))
+    agent = MPCAgent(model, space, RandomShooting(), horizon=1, budget=Budget(1))
     frames = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
     state, taken, seen = None, [], []
     for frame in frames:
-        past = None if state is None else state.actions[:, 5:].reshape(2, 10)
+        past = None if state is None else state.history.actions[:, 5:].reshape(2, 10)
         action, state = agent.predict({"pixels": frame, "goal": frames[-1]}, state)
         taken.append(action)
-        seen.append((state.latents[0, 5::5], past))
+        seen.append((state.history.latents[0, 5::5], past))
     data = write_episodes([len(frames)], actions=np.array(taken))
     windows = task(model, data, model.encode(torch.from_numpy(frames)).detach().numpy(), unroll=1)
     for t, (latents, past) in enumerate(seen[:-5]):
@@ -92,9 +92,10 @@ def test_prediction_errors_have_known_values(write_episodes: Callable[..., Episo
     states = np.tile([100.0, 100.0, 200.0, 200.0, 0.0], (30, 1))
     states[:, 2] += 2.0 * steps
     data = write_episodes([30], states=states)
-    latents = latents_of_states(states)
+    truth = PLANAR_PUSH.latents_of_states(states)
+    latents = truth.copy()
     latents[:, 0:2] += np.array([0.15, 0.20], np.float32)
-    table = prediction_errors(stub(3, 1), task(stub(3, 1), data, latents, unroll=10), states)
+    table = prediction_errors(stub(3, 1), task(stub(3, 1), data, latents, unroll=10), truth, PLANAR_PUSH)
     assert list(table) == ["0", "1", "5", "10"]
     for step, errors in table.items():
         assert errors["pusher_px"] == pytest.approx({"median": 5.0, "mean": 5.0}, abs=0.01)

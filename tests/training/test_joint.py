@@ -18,12 +18,11 @@ from scipy.integrate import quad
 
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.models import LatentWorldModel, load_world_model
-from grasp_agent.training import RECIPES, train
+from grasp_agent.training import RECIPES, LatentRecipe, train
 from grasp_agent.training.joint import JointTask, sigreg, whiten
 from grasp_agent.training.loop import read_log, run_stage
-from grasp_agent.training.recipe import Recipe
 
-MakeRecipe = Callable[..., Recipe]
+MakeRecipe = Callable[..., LatentRecipe]
 
 
 def distance(characteristic: Callable[[float], float]) -> float:
@@ -165,7 +164,7 @@ def test_prediction_alone_collapses_and_the_regulariser_prevents_it(
         model = LatentWorldModel(recipe.model)
         whiten(model.encoder, frames)
         task = JointTask(model, pusht_data, np.arange(6), batch=16, regularisation=weight)
-        run_stage(replace(stage, name=f"joint {weight}"), task.module, task.draw, task.losses, tmp_path, seed=0)
+        run_stage(replace(stage, name=f"joint {weight}"), task, tmp_path, seed=0)
         with torch.no_grad():
             spreads[weight] = float(model.encode(frames).var(0).mean())
     assert spreads[0.0] < 0.02
@@ -176,7 +175,7 @@ KILLED = """
 import os, pickle, signal, sys
 import torch
 from grasp_agent.data import EpisodeDataset
-from grasp_agent.training import train
+from grasp_agent.training import LatentRecipe, train
 torch.set_num_threads(1)
 data, out, recipe = pickle.loads(sys.stdin.buffer.read())
 def on_log(now, number, steps, terms):
@@ -221,6 +220,7 @@ def test_the_states_of_the_data_are_never_read_in_training(
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
-def test_the_named_recipe() -> None:
-    recipe = RECIPES["joint"]()
+def test_the_named_recipe(pusht_data: EpisodeDataset) -> None:
+    recipe = RECIPES["joint"](pusht_data)
+    assert isinstance(recipe, LatentRecipe)
     assert recipe.representation == "joint" and recipe.encoder.name == "joint" and recipe.model.layout == "free"

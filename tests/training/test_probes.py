@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from grasp_agent.models.planar_push import CENTRE, latents_of_states, pose_errors
-from grasp_agent.training.probes import fit_linear, fit_mlp, fit_pose_probes
+from grasp_agent.models import PLANAR_PUSH
+from grasp_agent.models.planar_push import CENTRE
+from grasp_agent.training.probes import fit_linear, fit_mlp, fit_probes
 from grasp_agent.training.report import metrics_table, probe_errors, probes_sentence
 
 
@@ -58,11 +59,12 @@ def test_fitting_is_determined_by_its_seed_and_leaves_the_callers_random_numbers
 def test_pose_probes_report_known_errors() -> None:
     """Latents that hold the pose without the angle: the places are read, the angle is a guess (90 degrees off)."""
     states = poses(3000)
+    truth = PLANAR_PUSH.latents_of_states(states)
     turn = np.linalg.qr(np.random.default_rng(1).standard_normal((4, 4)))[0]
     latents = ((states[:, :4] - 100.0) @ turn / 30.0).astype(np.float32)
-    probes = fit_pose_probes(latents, states, np.arange(2500))
+    probes = fit_probes(latents, truth, np.arange(2500))
     held_out = np.arange(2500, 3000)
-    errors = probe_errors(probes, latents, states, held_out)
+    errors = probe_errors(probes, latents, truth, PLANAR_PUSH, held_out)
     assert list(errors) == ["linear", "mlp"]
     assert errors["linear"]["pusher_px"]["median"] < 0.1 and errors["linear"]["body_px"]["mean"] < 0.1
     assert errors["mlp"]["pusher_px"]["median"] < 15
@@ -73,24 +75,24 @@ def test_pose_probes_report_known_errors() -> None:
     beside = states.copy()
     beside[:, 0:2] += (30.0, 40.0)
     beside[:, 4] += 0.5
-    exact = latents_of_states(beside)
-    known = probe_errors({"itself": lambda latents: latents}, exact, states, held_out)["itself"]
+    exact = PLANAR_PUSH.latents_of_states(beside)
+    known = probe_errors({"itself": lambda latents: latents}, exact, truth, PLANAR_PUSH, held_out)["itself"]
     assert known["pusher_px"] == pytest.approx({"median": 50.0, "mean": 50.0}, abs=1e-2)
     assert known["body_px"]["mean"] == pytest.approx(0.0, abs=1e-2)
     assert known["body_deg"]["mean"] == pytest.approx(np.rad2deg(0.5), abs=1e-2)
 
 
 def test_a_latent_that_knows_nothing_reads_as_the_mean_pose() -> None:
-    states = poses(1000)
+    truth = PLANAR_PUSH.latents_of_states(poses(1000))
     errors = probe_errors(
-        fit_pose_probes(np.ones((1000, 8), np.float32), states, np.arange(800)),
+        fit_probes(np.ones((1000, 8), np.float32), truth, np.arange(800)),
         np.ones((1000, 8), np.float32),
-        states,
+        truth,
+        PLANAR_PUSH,
         np.arange(800, 1000),
     )
-    truth = torch.from_numpy(latents_of_states(states[800:]))
-    middle = latents_of_states(np.array([[CENTRE] * 4 + [0.0]]))
-    guess = pose_errors(torch.from_numpy(middle).expand(200, 6), truth)
+    middle = PLANAR_PUSH.latents_of_states(np.array([[CENTRE] * 4 + [0.0]]))
+    guess = PLANAR_PUSH.errors(torch.from_numpy(middle).expand(200, 6), torch.from_numpy(truth[800:]))
     for found in errors.values():
         assert found["pusher_px"]["mean"] == pytest.approx(float(guess["pusher_px"].mean()), rel=0.05)
 
@@ -98,9 +100,10 @@ def test_a_latent_that_knows_nothing_reads_as_the_mean_pose() -> None:
 def test_probes_are_fitted_on_the_given_frames_only() -> None:
     """Frames outside the fitted ones may be nonsense."""
     states = poses(700)
-    latents = latents_of_states(states)
+    truth = PLANAR_PUSH.latents_of_states(states)
+    latents = truth.copy()
     latents[:300] = np.nan
-    probe = fit_pose_probes(latents, states, np.arange(300, len(states)))["linear"]
+    probe = fit_probes(latents, truth, np.arange(300, len(states)))["linear"]
     assert bool(torch.isfinite(probe(torch.from_numpy(latents[300:]))).all())
 
 
@@ -115,11 +118,18 @@ def test_one_table_and_one_sentence_for_all_recipes() -> None:
     }
     table = metrics_table(free)
     assert table.title == "prediction errors on 3 held-out episodes: median (mean), read by the MLP probe"
+    assert [str(column.header) for column in table.columns] == [
+        "environment steps ahead",
+        "pusher px",
+        "body px",
+        "body degrees",
+        "latent error / spread",
+    ]
     cells = [list(column.cells) for column in table.columns]
     assert cells == [["0", "5"], ["1.2 (2.0)"] * 2, ["3.0 (4.0)"] * 2, ["1.2 (2.0)"] * 2, ["", "0.500"]]
     assert probes_sentence(free) == (
-        "median errors reading pusher, body and its angle from a latent: "
-        "linear probe 1.2 px, 3.0 px, 1.2 degrees; mlp probe 1.2 px, 3.0 px, 1.2 degrees"
+        "median errors of what a latent tells: linear probe pusher 1.2 px, body 3.0 px, body 1.2 degrees; "
+        "mlp probe pusher 1.2 px, body 3.0 px, body 1.2 degrees"
     )
     blind = {"held_out_episodes": 3, "relative_latent_error_by_step": {"5": 0.5, "10": 0.75}}
     assert [list(column.cells) for column in metrics_table(blind).columns] == [["5", "10"], ["0.500", "0.750"]]

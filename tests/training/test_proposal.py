@@ -12,14 +12,13 @@ import torch
 
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.models import LatentWorldModel, load_world_model
-from grasp_agent.training import train
+from grasp_agent.training import LatentRecipe, train
 from grasp_agent.training.proposal import ProposalTask
-from grasp_agent.training.recipe import Recipe
 
-MakeRecipe = Callable[..., Recipe]
+MakeRecipe = Callable[..., LatentRecipe]
 
 
-def with_proposal(recipe: Recipe) -> Recipe:
+def with_proposal(recipe: LatentRecipe) -> LatentRecipe:
     model = replace(recipe.model, proposal_hidden=16, proposal_depth=1, proposal_steps=10)
     return replace(recipe, model=model, proposal=replace(recipe.encoder, name="proposal"))
 

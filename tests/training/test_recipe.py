@@ -8,9 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -21,16 +22,16 @@ from PIL import Image
 from grasp_agent.agent.agent import MPCAgent
 from grasp_agent.core.types import Budget
 from grasp_agent.data import EpisodeDataset
-from grasp_agent.models import LatentWorldModel, load_world_model
-from grasp_agent.models.planar_push import latents_of_states
-from grasp_agent.planning import PLANNERS
-from grasp_agent.training import RECIPES, train
+from grasp_agent.models import LatentWorldModel, WorldModelConfig, load_world_model
+from grasp_agent.models.planar_push import PLANAR_PUSH
+from grasp_agent.planning import GRASP
+from grasp_agent.training import RECIPES, LatentRecipe, make_recipe, register_recipe, train
 from grasp_agent.training.dynamics import DynamicsTask
-from grasp_agent.training.loop import read_log, run_stage
-from grasp_agent.training.recipe import Recipe
+from grasp_agent.training.loop import Stage, read_log, run_stage
+from grasp_agent.training.recipe import Recipe, RecipeStage, Run
 from grasp_agent.training.report import prediction_errors
 
-MakeRecipe = Callable[..., Recipe]
+MakeRecipe = Callable[..., LatentRecipe]
 
 
 @pytest.mark.parametrize("representation", ["supervised", "reconstruction", "joint"])
@@ -72,7 +73,7 @@ def test_what_training_writes(
     info = json.loads((out / "model" / "config.json").read_text())["info"]
     assert info["metrics"] == metrics and info["data"] == pusht_data.settings
     env = gym.make("grasp_envs:grasp_envs/PushTReach-v0", obs_type="pixels", resolution=16)
-    agent = MPCAgent(model, env.action_space, PLANNERS["grasp"](), horizon=2, budget=Budget(2))
+    agent = MPCAgent(model, env.action_space, GRASP(), horizon=2, budget=Budget(2))
     observation, _ = env.reset(seed=0)
     agent.reset()
     for _ in range(7):  # longer than an action block
@@ -98,12 +99,12 @@ def test_the_dynamics_learns_to_push(pusht_data: EpisodeDataset, tiny_recipe: Ma
     torch.manual_seed(0)
     recipe = tiny_recipe("planar_push")
     model = LatentWorldModel(recipe.model)
-    latents = latents_of_states(pusht_data.states)
+    latents = PLANAR_PUSH.latents_of_states(pusht_data.states)
     task = DynamicsTask(model, pusht_data, latents, np.arange(8), batch=64, unroll=5, symmetry=True)
-    before = prediction_errors(model, task, pusht_data.states)["5"]
+    before = prediction_errors(model, task, latents, PLANAR_PUSH)["5"]
     stage = replace(recipe.dynamics, steps=200, learning_rate=1e-2, checkpoint_seconds=60.0)
-    run_stage(stage, task.module, task.draw, task.losses, tmp_path, seed=0)
-    after = prediction_errors(model, task, pusht_data.states)["5"]
+    run_stage(stage, task, tmp_path, seed=0)
+    after = prediction_errors(model, task, latents, PLANAR_PUSH)["5"]
     assert before["pusher_px"]["median"] > 30  # an untrained model predicts almost no change
     assert after["pusher_px"]["median"] < 0.4 * before["pusher_px"]["median"]
 
@@ -112,7 +113,7 @@ KILLED = """
 import os, pickle, signal, sys
 import torch
 from grasp_agent.data import EpisodeDataset
-from grasp_agent.training import train
+from grasp_agent.training import RECIPES, LatentRecipe, make_recipe, register_recipe, train
 torch.set_num_threads(1)
 data, out, recipe, stage, step = pickle.loads(sys.stdin.buffer.read())
 def on_log(now, number, steps, terms):
@@ -185,7 +186,7 @@ def test_bad_data_is_refused_before_hours_are_spent(
     with pytest.raises(ValueError, match=r"simulator states .* missing; try the recipe 'generic'"):
         train(blind, planar, out)
     with pytest.raises(ValueError, match=r"expected frames of 64 px, got 16; collect with --resolution 64"):
-        train(data(), RECIPES["pusht"](), out)
+        train(data(), RECIPES["pose"](data()), out)
     with pytest.raises(ValueError, match="no episode has the 41 frames asked for; collect longer episodes"):
         train(data(), replace(planar, unroll=40), out)
     with pytest.raises(ValueError, match="expected actions of 3 numbers, got 2"):
@@ -217,12 +218,109 @@ def test_damaged_shards_are_named(pusht_data: EpisodeDataset, tmp_path: Path) ->
 )
 def test_recipes_that_make_no_sense(changes: dict[str, float | str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(Recipe(), **changes)  # type: ignore[arg-type]
+        replace(LatentRecipe(), **changes)  # type: ignore[arg-type]
 
 
-def test_the_named_recipes_are_whole() -> None:
-    assert sorted(RECIPES) == ["generic", "joint", "pusht"]
-    for make in RECIPES.values():
-        model = LatentWorldModel(make().model)
+def test_the_named_recipes_are_whole(pusht_data: EpisodeDataset) -> None:
+    assert sorted(RECIPES) == ["dino_wm", "generic", "joint", "pose"]
+    for name in ("generic", "joint", "pose"):
+        recipe = RECIPES[name](pusht_data)
+        assert isinstance(recipe, LatentRecipe)
+        model = LatentWorldModel(recipe.model)
         weights = sum(p.numel() * 4 for p in model.parameters())
         assert model.decoder is not None and weights < 15e6
+    assert load_world_model("pusht").config == make_recipe("pose", pusht_data).model  # type: ignore[attr-defined]
+
+
+def test_free_latents_follow_from_actions_of_any_size(write_episodes: Callable[..., EpisodeDataset]) -> None:
+    data = write_episodes([3, 4], actions=np.zeros((7, 3), np.float32))
+    assert [make_recipe(name, data).model.action_dim for name in ("generic", "joint")] == [3, 3]  # type: ignore[attr-defined]
+
+
+def test_poses_need_states_whose_meaning_is_known(write_episodes: Callable[..., EpisodeDataset]) -> None:
+    data = write_episodes([3, 4], states=np.zeros((7, 5)))  # not known where they were recorded
+    with pytest.raises(ValueError, match=r"whose simulator states have a known meaning.*try the recipe 'generic'"):
+        make_recipe("pose", data)
+
+
+def test_states_of_an_unknown_task_are_not_guessed_at(
+    pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    foreign = EpisodeDataset(pusht_data.folder)
+    foreign.settings = [{**foreign.settings[0], "env_ids": ["somewhere/Else-v0"]}]
+    metrics = train(foreign, tiny_recipe("free", steps=1), tmp_path)
+    assert not metrics.keys() & {"probes", "errors_by_step"} and "relative_latent_error_by_step" in metrics
+
+
+def test_settings_of_a_named_recipe(pusht_data: EpisodeDataset) -> None:
+    plain = make_recipe("joint", pusht_data)
+    changed = make_recipe("joint", pusht_data, {"encoder": 7, "dynamics": 8}, seed=3, unroll=2)
+    assert isinstance(plain, LatentRecipe)
+    assert changed == replace(
+        plain,
+        encoder=replace(plain.encoder, steps=7),
+        dynamics=replace(plain.dynamics, steps=8),
+        seed=3,
+        unroll=2,
+    )
+    for call, message in (
+        (lambda: make_recipe("best", pusht_data), "recipe: expected one of dino_wm, generic, joint, pose, got 'best'"),
+        (
+            lambda: make_recipe("joint", pusht_data, {"decoder": 1}),
+            "recipe 'joint': expected steps of encoder, dynamics, proposal, got decoder",
+        ),
+        (lambda: make_recipe("joint", pusht_data, backbone="x"), "recipe 'joint': expected settings .*, got backbone"),
+        (lambda: make_recipe("joint", pusht_data, {"encoder": 0}), "joint.steps: expected a positive number, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+@dataclass(frozen=True)
+class TwoStages(Recipe):
+    """A recipe from outside: the dynamics alone, in two stages on made-up latents."""
+
+    stage: Stage = Stage("first", steps=2, batch=4, learning_rate=1e-3, log_every=1)
+
+    def check(self, data: EpisodeDataset, training: np.ndarray, held_out: np.ndarray) -> None:
+        if len(data) < 10:
+            raise ValueError("too few frames")
+
+    def build(self, data: EpisodeDataset, training: np.ndarray) -> LatentWorldModel:
+        config = WorldModelConfig(image_size=16, state_size=3, dynamics_hidden=8, decoder_channels=0)
+        return LatentWorldModel(config)
+
+    def stages(self) -> tuple[RecipeStage, ...]:
+        def task(run: Run) -> DynamicsTask:
+            latents = np.arange(3 * len(run.data), dtype=np.float32).reshape(-1, 3)
+            return DynamicsTask(run.model, run.data, latents, run.training, self.stage.batch, 1, symmetry=True)
+
+        again = replace(self.stage, name="second")
+        return RecipeStage(self.stage, "one thing", "rows", task), RecipeStage(again, "the same", "rows", task)
+
+    def metrics(self, run: Run) -> dict[str, Any]:
+        return {"longest": run.horizon, "judged": run.held_out.tolist()}
+
+    def pictures(self, run: Run, metrics: Mapping[str, Any]) -> None:
+        (run.folder / "drawn.txt").write_text(str(metrics["longest"]))
+
+
+def test_a_recipe_of_ones_own(pusht_data: EpisodeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("grasp_agent.training.recipe.RECIPES", dict(RECIPES))
+    register_recipe("two", lambda data: TwoStages(held_out=0.3))
+    out, messages = tmp_path / "out", list[str]()
+    metrics = train(pusht_data, make_recipe("two", pusht_data, {"stage": 3}), out, on_message=messages.append)
+    assert messages == [
+        "stage 1 of 2, one thing: 3 steps of 4 rows",
+        "stage 2 of 2, the same: 3 steps of 4 rows",
+    ]
+    assert [(row["stage"], row["step"]) for row in read_log(out)] == [
+        (stage, step) for stage in ("first", "second") for step in (1, 2, 3)
+    ]
+    assert metrics == {"frames": 248, "episodes": 8, "held_out_episodes": 2, "longest": 30, "judged": [6, 7]}
+    assert (out / "drawn.txt").read_text() == "30" and isinstance(load_world_model(out / "model"), LatentWorldModel)
+    few = replace(TwoStages(), held_out=0.3)
+    monkeypatch.setattr(EpisodeDataset, "__len__", lambda self: 9)
+    with pytest.raises(ValueError, match="too few frames"):
+        train(pusht_data, few, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
