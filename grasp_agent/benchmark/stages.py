@@ -1,4 +1,4 @@
-"""The planning benchmark: table 1 of the GRASP paper, on goal-reaching Push-T with a learned world model.
+"""The planning benchmark: table 1 of the GRASP paper, on the default task with a learned world model.
 
     open      one plan per goal within a time limit, carried out with closed eyes; goals H = 40 ... 80 steps away
     closed    the agent that replans at every step, within a time limit per decision

@@ -132,9 +132,8 @@ def bench(
     if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"--seconds: expected a positive number, got {seconds}")
     if "speed" in stages:
-        from grasp_agent.benchmark.speed import decision_table, environment_table
+        from grasp_agent.benchmark.speed import decision_table
 
-        console.print(environment_table(seconds or (0.5 if quick else 3.0)))
         console.print(decision_table(model, seconds or (0.5 if quick else 3.0)))
         if set(stages) == {"speed"}:
             return

@@ -25,6 +25,7 @@ class Task:
 
     Attributes:
         name: what users call the family.
+        about: one sentence for `grasp-agent demo`: what is to be done.
         env_ids: Gymnasium ids that belong to it, without "module:" in front.
         default_env_ids: ids as `gymnasium.make` takes them. `collect` records all of them when none is named; the first
             is what the other commands play.
@@ -49,6 +50,7 @@ class Task:
     """
 
     name: str
+    about: str = ""
     env_ids: tuple[str, ...] = ()
     default_env_ids: tuple[str, ...] = ()
     default: bool = False
