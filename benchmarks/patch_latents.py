@@ -38,6 +38,7 @@ from grasp_agent.benchmark.stages import Benchmark
 from grasp_agent.core.types import Budget
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.data.dataset import META_NAME
+from grasp_agent.files.atomic import write_json
 from grasp_agent.models import load_world_model
 from grasp_agent.models.dino_wm.backbone import save_backbone
 from grasp_agent.models.dino_wm.model import DinoWMConfig, DinoWorldModel
@@ -56,7 +57,6 @@ from grasp_agent.planning import (
 )
 from grasp_agent.planning.solvers.solver import AnySolver
 from grasp_agent.training.dynamics import unrolled
-from grasp_agent.training.folder import write_json
 from grasp_agent.training.loop import Batch, Losses, Stage, run_stage
 from grasp_agent.training.patches import DinoWMRecipe, PatchTask
 from grasp_agent.training.probes import fit_linear, fit_mlp

@@ -1,13 +1,12 @@
-"""The folder of a training: whose it is, and files that are written whole or not at all."""
+"""Whose folder it is: two trainings are never mixed in one."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from grasp_agent.files.atomic import write_json
 
 
 def claim(out: Path, settings: dict[str, Any]) -> None:
@@ -33,22 +32,3 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
     if there != settings:
         parts = sorted(k for k in there.keys() | settings.keys() if there.get(k) != settings.get(k))
         raise ValueError(f"{out}: holds a training with another {' and '.join(parts)}; {advice}")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, renamed to `path` once that is done."""
-    temporary = path.with_name(f".partial-{path.name}")
-    yield temporary
-    os.replace(temporary, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text, see `replacing`."""
-    with replacing(path) as temporary:
-        temporary.write_text(text)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, see `replacing`."""
-    write_text(path, json.dumps(content, indent=2) + "\n")

@@ -9,7 +9,6 @@ OUT/latents.npy       state of training, beside *.pt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from grasp_agent.data.dataset import EpisodeDataset
+from grasp_agent.files.atomic import replacing
 from grasp_agent.models.latent.config import WorldModelConfig
 from grasp_agent.models.latent.layout import LAYOUTS, StateLayout
 from grasp_agent.models.latent.model import LatentWorldModel
 from grasp_agent.training.dynamics import DynamicsTask
-from grasp_agent.training.folder import replacing
 from grasp_agent.training.joint import JointTask, whiten
 from grasp_agent.training.loop import Stage, TrainingTask
 from grasp_agent.training.probes import fit_probes
@@ -89,7 +88,7 @@ class LatentRecipe(Recipe):
         layout = LAYOUTS[self.model.layout]
         return layout if isinstance(layout, StateLayout) else None
 
-    def check(self, data: EpisodeDataset, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> None:
+    def build(self, data: EpisodeDataset, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> LatentWorldModel:
         data.check_fits(self.model.image_size, self.model.action_dim)
         needed: dict[str, NDArray[Any]] = {"actions": data.actions}
         if self._layout is not None:
@@ -108,8 +107,6 @@ class LatentRecipe(Recipe):
                 )
         data.windows(training, self.unroll * self.model.action_block + 1)
         data.windows(held_out, self.model.action_block + 1)
-
-    def build(self, data: EpisodeDataset, training: NDArray[np.int64]) -> LatentWorldModel:
         model = LatentWorldModel(self.model)
         if self.representation == "joint":
             some = np.random.default_rng(self.seed).choice(data.frame_numbers(training), 512)
@@ -143,30 +140,23 @@ class LatentRecipe(Recipe):
     def _proposal_task(self, run: Run) -> ProposalTask:
         return ProposalTask(run.model, run.data, _latents(run), run.training, self.proposal.batch, symmetry=True)
 
-    def _validation(self, run: Run) -> DynamicsTask:
-        """Windows of the held-out episodes."""
-        latents, batch = _latents(run), self.dynamics.batch
-        return DynamicsTask(run.model, run.data, latents, run.held_out, batch, run.horizon, symmetry=False)
-
-    def metrics(self, run: Run) -> dict[str, Any]:
-        data, latents, validation = run.data, _latents(run), self._validation(run)
-        found: dict[str, Any] = {}
+    def report(self, run: Run) -> dict[str, Any]:
+        data, latents, batch = run.data, _latents(run), self.dynamics.batch
+        validation = DynamicsTask(run.model, data, latents, run.held_out, batch, run.horizon, symmetry=False)
+        metrics: dict[str, Any] = {}
         layout, states = self._layout or task_of(data).states, data.states
         if layout and states is not None and states.shape[1] >= layout.state_numbers and np.isfinite(states).all():
             truth = layout.latents_of_states(states)
             probes = fit_probes(latents, truth, data.frame_numbers(run.training), self.seed)
-            found["probes"] = probe_errors(probes, latents, truth, layout, data.frame_numbers(run.held_out))
+            metrics["probes"] = probe_errors(probes, latents, truth, layout, data.frame_numbers(run.held_out))
             read = probes["mlp"] if self._layout is None else (lambda latents: latents)
-            found["errors_by_step"] = prediction_errors(run.model, validation, truth, layout, read)
-        if self._layout is None:
-            found["relative_latent_error_by_step"] = latent_errors(run.model, validation)
-        return found
-
-    def pictures(self, run: Run, metrics: Mapping[str, Any]) -> None:
-        if run.model.decoder is not None:
-            save_rollout_picture(run.model, run.data, self._validation(run), run.folder / "rollouts.png")
-        if "errors_by_step" in metrics:
+            metrics["errors_by_step"] = prediction_errors(run.model, validation, truth, layout, read)
             save_errors(metrics["errors_by_step"], run.folder / "errors.png")
+        if self._layout is None:
+            metrics["relative_latent_error_by_step"] = latent_errors(run.model, validation)
+        if run.model.decoder is not None:
+            save_rollout_picture(run.model, data, validation, run.folder / "rollouts.png")
+        return metrics
 
 
 def _latents(run: Run) -> NDArray[np.float32]:

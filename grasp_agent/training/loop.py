@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from grasp_agent.training.folder import replacing, write_text
+from grasp_agent.files.atomic import replacing, write_text
 
 Batch = tuple[Tensor, ...]
 Losses = dict[str, Tensor]

@@ -11,7 +11,6 @@ Source: Zhou et al., "DINO-WM", arXiv 2411.04983 (see `grasp_agent/models/dino_w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -162,14 +161,12 @@ class DinoWMRecipe(Recipe):
                 f" {len(self.proprio)}"
             )
 
-    def check(self, data: EpisodeDataset, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> None:
+    def build(self, data: EpisodeDataset, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> DinoWorldModel:
         data.check_fits(self.model.image_size, self.model.action_dim)
-        self._fitted(data, training)
+        config = self._fitted(data, training)
         for episodes in (training, held_out):
             data.windows(episodes, self.model.action_block + 1)
-
-    def build(self, data: EpisodeDataset, training: NDArray[np.int64]) -> DinoWorldModel:
-        return DinoWorldModel(self._fitted(data, training), load_backbone(self.backbone, self.model.grid))
+        return DinoWorldModel(config, load_backbone(self.backbone, self.model.grid))
 
     def stages(self) -> tuple[RecipeStage, ...]:
         def task(run: Run) -> PatchTask:
@@ -177,12 +174,9 @@ class DinoWMRecipe(Recipe):
 
         return (RecipeStage(self.dynamics, "predictor on frozen features", "windows", task),)
 
-    def metrics(self, run: Run) -> dict[str, Any]:
+    def report(self, run: Run) -> dict[str, Any]:
         validation = PatchTask(run.model, run.data, run.held_out, self.dynamics.batch, self.proprio)
         return patch_errors(validation, run.horizon)
-
-    def pictures(self, run: Run, metrics: Mapping[str, Any]) -> None:
-        """None beside the curves."""
 
     def _fitted(self, data: EpisodeDataset, training: NDArray[np.int64]) -> DinoWMConfig:
         """The model's config with the means and deviations of the data, which are checked."""

@@ -85,30 +85,25 @@ class Recipe(ABC):
             raise ValueError(f"held_out: expected a share between 0 and 1, got {self.held_out}; try 0.05")
 
     @abstractmethod
-    def check(self, data: EpisodeDataset, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> None:
-        """Raise now, as a ValueError, what would otherwise fail after hours.
+    def build(self, data: EpisodeDataset, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> Any:
+        """An untrained model of a registered class; its weights are drawn from torch's global generator.
 
         Args:
             data: all episodes.
             training: numbers of the episodes to train on.
             held_out: numbers of the episodes to measure on.
-        """
 
-    @abstractmethod
-    def build(self, data: EpisodeDataset, training: NDArray[np.int64]) -> Any:
-        """An untrained model of a registered class; its weights are drawn from torch's global generator."""
+        Raises:
+            ValueError: the data do not suit the recipe. What would fail after hours is said here.
+        """
 
     @abstractmethod
     def stages(self) -> tuple[RecipeStage, ...]:
         """What is trained, one after the other."""
 
     @abstractmethod
-    def metrics(self, run: Run) -> dict[str, Any]:
-        """Errors on the held-out episodes, JSON-serialisable."""
-
-    @abstractmethod
-    def pictures(self, run: Run, metrics: Mapping[str, Any]) -> None:
-        """Draw into the run's folder what the metrics do not tell."""
+    def report(self, run: Run) -> dict[str, Any]:
+        """Metrics on the held-out episodes, JSON-serialisable; pictures of them go into the run's folder."""
 
 
 RECIPES: dict[str, Callable[[EpisodeDataset], Recipe]] = {}

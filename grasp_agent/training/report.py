@@ -14,9 +14,9 @@ from torch import Tensor
 
 from grasp_agent.core.capabilities import Readout
 from grasp_agent.data.dataset import EpisodeDataset
+from grasp_agent.files.atomic import replacing
 from grasp_agent.models.latent.model import LatentWorldModel
 from grasp_agent.training.dynamics import DynamicsTask, unrolled
-from grasp_agent.training.folder import replacing
 from grasp_agent.training.recipe import HORIZONS
 
 UNITS = {"deg": "degrees"}

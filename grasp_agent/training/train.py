@@ -18,8 +18,9 @@ from typing import Any
 import torch
 
 from grasp_agent.data.dataset import EpisodeDataset
+from grasp_agent.files.atomic import write_json
 from grasp_agent.models.io import load_world_model, save_pretrained
-from grasp_agent.training.folder import claim, write_json
+from grasp_agent.training.folder import claim
 from grasp_agent.training.loop import OnLog, read_log, run_stage
 from grasp_agent.training.recipe import Recipe, Run
 from grasp_agent.training.report import save_curves
@@ -56,10 +57,9 @@ def train(
     out = Path(out)
     training, held_out = data.split(recipe.held_out)
     held_out = held_out[data.source[held_out] == 0]  # figures stay comparable when other data join the first
-    recipe.check(data, training, held_out)
     with torch.random.fork_rng():  # initial weights by seed, the caller's generator untouched
         torch.manual_seed(recipe.seed)
-        model = recipe.build(data, training)
+        model = recipe.build(data, training, held_out)
     if initial is not None:
         _begin_from(model, initial)
     model.to(device)
@@ -82,11 +82,10 @@ def train(
         "frames": len(data),
         "episodes": len(data.lengths),
         "held_out_episodes": len(held_out),
-        **recipe.metrics(run),
+        **recipe.report(run),
     }
     save_pretrained(model, out / "model", {"recipe": asdict(recipe), "metrics": metrics, "data": data.settings})
     write_json(out / "metrics.json", metrics)
-    recipe.pictures(run, metrics)
     save_curves(read_log(out), out / "curves.png")
     return metrics
 

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -282,11 +282,9 @@ class TwoStages(Recipe):
 
     stage: Stage = Stage("first", steps=2, batch=4, learning_rate=1e-3, log_every=1)
 
-    def check(self, data: EpisodeDataset, training: np.ndarray, held_out: np.ndarray) -> None:
+    def build(self, data: EpisodeDataset, training: np.ndarray, held_out: np.ndarray) -> LatentWorldModel:
         if len(data) < 10:
             raise ValueError("too few frames")
-
-    def build(self, data: EpisodeDataset, training: np.ndarray) -> LatentWorldModel:
         config = WorldModelConfig(image_size=16, state_size=3, dynamics_hidden=8, decoder_channels=0)
         return LatentWorldModel(config)
 
@@ -298,11 +296,9 @@ class TwoStages(Recipe):
         again = replace(self.stage, name="second")
         return RecipeStage(self.stage, "one thing", "rows", task), RecipeStage(again, "the same", "rows", task)
 
-    def metrics(self, run: Run) -> dict[str, Any]:
+    def report(self, run: Run) -> dict[str, Any]:
+        (run.folder / "drawn.txt").write_text(str(run.horizon))
         return {"longest": run.horizon, "judged": run.held_out.tolist()}
-
-    def pictures(self, run: Run, metrics: Mapping[str, Any]) -> None:
-        (run.folder / "drawn.txt").write_text(str(metrics["longest"]))
 
 
 def test_a_recipe_of_ones_own(pusht_data: EpisodeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
