@@ -122,6 +122,7 @@ def bench(
     from grasp_agent.benchmark.contestants import equal_parts as share_parts
     from grasp_agent.benchmark.report import write_report
     from grasp_agent.benchmark.stages import STAGES, Benchmark
+    from grasp_agent.core.capabilities import proposes
     from grasp_agent.models import load_world_model
     from grasp_agent.planning import PLANNERS
 
@@ -156,9 +157,10 @@ def bench(
     horizons = horizon or ((40, 60) if quick else (40, 50, 60, 70, 80))
     seeds = range(seed, seed + max(numbers["--goals"], numbers["--closed-goals"]))
     open_seeds, closed_seeds = seeds[: numbers["--goals"]], seeds[: numbers["--closed-goals"]]
-    names = planner or tuple(PLANNERS)
     chosen = None if settings is None else load_settings(settings)
     world_model = load_world_model(model)
+    offered = proposals and proposes(world_model)  # the prior alone needs them
+    names = planner or tuple(name for name in PLANNERS if name != "prior" or offered)
     contestants = planners(names, world_model, chosen, proposals)
     if equal_parts:
         contestants = share_parts(contestants, planners(["grasp"], world_model, chosen, proposals)["grasp"].planner)
