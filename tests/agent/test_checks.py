@@ -40,7 +40,7 @@ def test_refuses_settings(options: dict[str, Any], error: type[Exception], messa
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there")
 def test_refuses_cuda_where_there_is_none_and_leaves_the_model_alone() -> None:
     model = DotModel().train()
-    with pytest.raises(ValueError, match="device: expected one that torch can use .*, got 'cuda'; try device='cpu'"):
+    with pytest.raises(ValueError, match=r"device: expected one that torch can use .*, got 'cuda'; try device='cpu'"):
         make_agent(model, device="cuda")
     assert model.training
 

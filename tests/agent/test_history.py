@@ -164,7 +164,7 @@ def test_limits_are_those_of_the_space_and_of_the_model_and_rest_is_nearest_to_z
 
 @pytest.mark.parametrize(("low", "high"), [([2, -1], [3, 1]), ([-1, -4], [1, -2.5])])
 def test_refuses_spaces_without_an_action_that_the_model_knows(low: list[float], high: list[float]) -> None:
-    with pytest.raises(ValueError, match="action_space: expected bounds that reach into .* -1.5 to 1.5, got"):
+    with pytest.raises(ValueError, match=r"action_space: expected bounds that reach into .* -1.5 to 1.5, got"):
         ActionLimits.of(np.array(low), np.array(high), 1.5, torch.empty(0))
 
 

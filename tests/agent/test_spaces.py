@@ -215,7 +215,7 @@ def test_refuses_action_spaces_it_cannot_act_in(space: Any, error: type[Exceptio
 
 def test_points_from_a_vector_environments_action_space_to_that_of_one_environment() -> None:
     envs = gym.make_vec(ENV_ID, num_envs=3, vectorization_mode="sync")
-    with pytest.raises(ValueError, match="expected 2 numbers per action .* got 6 .* pass its single_action_space"):
+    with pytest.raises(ValueError, match=r"expected 2 numbers per action .* got 6 .* pass its single_action_space"):
         make_agent_for(envs.action_space)
     make_agent_for(envs.single_action_space)
     envs.close()
