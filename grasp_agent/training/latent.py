@@ -149,7 +149,7 @@ class LatentRecipe(Recipe):
             truth = layout.latents_of_states(states)
             probes = fit_probes(latents, truth, data.frame_numbers(run.training), self.seed)
             metrics["probes"] = probe_errors(probes, latents, truth, layout, data.frame_numbers(run.held_out))
-            read = probes["mlp"] if self._layout is None else (lambda latents: latents)
+            read = probes["mlp"] if self._layout is not None else (lambda latents: latents)
             metrics["errors_by_step"] = prediction_errors(run.model, validation, truth, layout, read)
             save_errors(metrics["errors_by_step"], run.folder / "errors.png")
         if self._layout is None:

@@ -278,7 +278,9 @@ def test_an_agent_drives_push_t_from_pixels() -> None:
 def test_save_and_load_round_trip(tmp_path: Path) -> None:
     model = tiny_dino(proprio_dim=2, decoder_channels=2, action_mean=(0.1, 0.2), action_std=(0.3, 0.4))
     save_pretrained(model, tmp_path / "m", {"note": "x"})
+    before = torch.get_rng_state()
     loaded = load_world_model(tmp_path / "m")
+    assert torch.equal(before, torch.get_rng_state())
     assert isinstance(loaded, DinoWorldModel) and loaded.config == model.config and not loaded.training
     obs = {"pixels": images(2), "proprio": torch.ones(2, 2)}
     states, actions = window(model)

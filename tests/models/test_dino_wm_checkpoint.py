@@ -163,7 +163,10 @@ def load(path: Path, **changes: Any) -> Any:
         "proprio_mean": PLACE_MEAN,
         "proprio_std": PLACE_STD,
     }
-    return load_dino_wm_checkpoint(path, **{**settings, **changes})
+    before = torch.get_rng_state()
+    model = load_dino_wm_checkpoint(path, **{**settings, **changes})
+    assert torch.equal(before, torch.get_rng_state()), "the caller's random numbers were used"
+    return model
 
 
 def foreign_prediction(published: Published, frames: Tensor, places: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:

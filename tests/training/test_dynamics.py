@@ -15,6 +15,7 @@ from grasp_agent.agent.agent import MPCAgent
 from grasp_agent.core.types import Budget
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.models import LatentWorldModel
+from grasp_agent.models.latent.layout import Layout
 from grasp_agent.models.planar_push import PLANAR_PUSH
 from grasp_agent.planning import RandomShooting
 from grasp_agent.training import LatentRecipe
@@ -77,6 +78,28 @@ def test_windows_are_what_the_agent_sees(
         states, actions = windows.window(torch.tensor([t]), unroll=1)
         torch.testing.assert_close(states[0, :3], latents, atol=1e-5, rtol=1e-5)
         assert past is None or torch.equal(actions[0, :2], past)
+
+
+def test_symmetries_turn_single_actions(write_episodes: Callable[..., EpisodeDataset]) -> None:
+    """Blocks of two actions are taken apart for the layout, and put together again."""
+
+    class Mirror(Layout):
+        def random_symmetry(self, states: Any, actions: Any, generator: Any) -> Any:
+            assert states.shape[1:] == (5, 1) and actions.shape[1:] == (4 * 2, 2)
+            return -states, actions * torch.tensor([1.0, -1.0])
+
+    model = stub(history=3, block=2)
+    model.action_dim, model.layout = 2, Mirror()
+    numbers = np.arange(24, dtype=np.float32)
+    data = write_episodes([24], actions=np.stack([numbers, numbers + 100], 1))
+    plain, mirrored = (
+        DynamicsTask(model, data, numbers[:, None], np.arange(1), batch=6, unroll=2, symmetry=symmetry).draw(
+            np.random.default_rng(0)
+        )
+        for symmetry in (False, True)
+    )
+    assert torch.equal(mirrored[0], -plain[0])
+    assert torch.equal(mirrored[1], plain[1] * torch.tensor([1.0, -1.0, 1.0, -1.0]))
 
 
 def test_rollouts_feed_predictions_back() -> None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -276,6 +276,17 @@ def test_settings_of_a_named_recipe(pusht_data: EpisodeDataset) -> None:
             call()
 
 
+class Recorded(DynamicsTask):
+    """Keeps what it drew."""
+
+    drawn: ClassVar[list[list[float]]] = []
+
+    def draw(self, generator: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        states, actions = super().draw(generator)
+        self.drawn.append(states[:, 0, 0].tolist())
+        return states, actions
+
+
 @dataclass(frozen=True)
 class TwoStages(Recipe):
     """A recipe from outside: the dynamics alone, in two stages on made-up latents."""
@@ -289,9 +300,9 @@ class TwoStages(Recipe):
         return LatentWorldModel(config)
 
     def stages(self) -> tuple[RecipeStage, ...]:
-        def task(run: Run) -> DynamicsTask:
+        def task(run: Run) -> Recorded:
             latents = np.arange(3 * len(run.data), dtype=np.float32).reshape(-1, 3)
-            return DynamicsTask(run.model, run.data, latents, run.training, self.stage.batch, 1, symmetry=True)
+            return Recorded(run.model, run.data, latents, run.training, self.stage.batch, 1, symmetry=True)
 
         again = replace(self.stage, name="second")
         return RecipeStage(self.stage, "one thing", "rows", task), RecipeStage(again, "the same", "rows", task)
@@ -305,6 +316,7 @@ def test_a_recipe_of_ones_own(pusht_data: EpisodeDataset, tmp_path: Path, monkey
     monkeypatch.setattr("grasp_agent.training.recipe.RECIPES", dict(RECIPES))
     register_recipe("two", lambda data: TwoStages(held_out=0.3))
     out, messages = tmp_path / "out", list[str]()
+    monkeypatch.setattr(Recorded, "drawn", [])
     metrics = train(pusht_data, make_recipe("two", pusht_data, {"stage": 3}), out, on_message=messages.append)
     assert messages == [
         "stage 1 of 2, one thing: 3 steps of 4 rows",
@@ -313,6 +325,7 @@ def test_a_recipe_of_ones_own(pusht_data: EpisodeDataset, tmp_path: Path, monkey
     assert [(row["stage"], row["step"]) for row in read_log(out)] == [
         (stage, step) for stage in ("first", "second") for step in (1, 2, 3)
     ]
+    assert len({tuple(batch) for batch in Recorded.drawn}) == 6, "each stage has batches of its own"
     assert metrics == {"frames": 248, "episodes": 8, "held_out_episodes": 2, "longest": 30, "judged": [6, 7]}
     assert (out / "drawn.txt").read_text() == "30" and isinstance(load_world_model(out / "model"), LatentWorldModel)
     few = replace(TwoStages(), held_out=0.3)
