@@ -37,32 +37,32 @@ from grasp_agent.planning.rollout import select_problem, zero_plan
 # iterations, and how much of the way from the zero plan to the exact optimum of a linear-quadratic problem may be
 # left undone
 PLANNERS_OF_NAME: dict[str, tuple[int, float]] = {
-    "grasp": (20, 1e-4),
-    "gd": (60, 0.01),
-    "gauss_newton": (10, 1e-6),
-    "lbfgs": (25, 1e-3),
-    "cem": (50, 0.05),
-    "icem": (50, 0.1),
-    "mppi": (60, 0.1),
-    "latco": (120, 0.15),
-    "shooting": (40, 0.4),
+    "grasp": (10, 1e-3),
+    "gd": (30, 0.1),
+    "gauss_newton": (8, 1e-3),
+    "lbfgs": (15, 0.01),
+    "cem": (25, 0.1),
+    "icem": (25, 0.1),
+    "mppi": (30, 0.1),
+    "latco": (60, 0.25),
+    "shooting": (30, 0.4),
 }
 SOLVERS = {
-    "gauss_newton": (GaussNewton(), 15, 1e-6),
-    "gd": (GradientDescent(), 60, 0.05),
-    "lbfgs": (LBFGS(), 30, 1e-3),
-    "cem": (CEM(), 50, 0.03),
-    "icem": (ICEM(), 50, 0.1),
-    "mppi": (MPPI(), 60, 0.1),
-    "latco": (LatCo(), 200, 0.15),
-    "shooting": (RandomShooting(), 40, 0.4),
-    "lifted": (Lifted(optimizer="sgd", action_rate=0.5, state_rate=0.2, goal_weight=0.3), 200, 0.5),
-    "lifted and gd": (Alternate(Lifted(), GradientDescent(), steps=(10, 30)), 80, 0.05),
-    "lifted and cem": (Alternate(Lifted(), CEM(floor=0.02), steps=(5, 10)), 60, 0.1),
-    "gauss_newton and lifted": (Alternate(GaussNewton(), Lifted(init_states="rollout"), steps=(4, 1)), 25, 1e-5),
+    "gauss_newton": (GaussNewton(), 12, 1e-3),
+    "gd": (GradientDescent(), 50, 0.1),
+    "lbfgs": (LBFGS(), 20, 0.01),
+    "cem": (CEM(), 30, 0.1),
+    "icem": (ICEM(), 30, 0.1),
+    "mppi": (MPPI(), 30, 0.1),
+    "latco": (LatCo(), 100, 0.3),
+    "shooting": (RandomShooting(), 30, 0.4),
+    "lifted": (Lifted(optimizer="sgd", action_rate=0.5, state_rate=0.2, goal_weight=0.3), 100, 0.6),
+    "lifted and gd": (Alternate(Lifted(), GradientDescent(), steps=(5, 30)), 70, 0.05),
+    "lifted and cem": (Alternate(Lifted(), CEM(floor=0.02), steps=(5, 10)), 45, 0.1),
+    "gauss_newton and lifted": (Alternate(GaussNewton(), Lifted(init_states="rollout"), steps=(4, 1)), 20, 1e-3),
 }
 PROBLEMS: dict[str, Callable[[], Problem]] = {
-    name: (lambda make=make: linear_quadratic(make())) for name, make in LINEAR.items()
+    name: (lambda make=make: linear_quadratic(make())) for name, make in LINEAR.items() if name != "integrator"
 }
 PROBLEMS |= {"obstacle": obstacle, "pendulum": pendulum}
 
@@ -130,19 +130,20 @@ def name_of(entrant) -> str:
 
 
 @pytest.mark.parametrize("entrant", EVERYONE, ids=name_of)
-@pytest.mark.parametrize("problem", ["coasting, history 3, block 2", "patches", "pendulum"])
-@pytest.mark.parametrize("proposing", [False, True])
+@pytest.mark.parametrize(
+    ("problem", "proposing"), [("coasting, history 3, block 2", False), ("patches", True), ("pendulum", False)]
+)
 def test_a_batch_row_equals_the_same_problem_alone(entrant, problem, proposing) -> None:
     task, keys = PROBLEMS[problem](), make_keys(5, 2)
     if proposing:
         task = with_model(task, Proposes(task.model, spread=0.3))
     planner = planner_of(entrant, task)
-    together, search = solve(planner, task, Budget(4), seed=keys)
+    together, search = solve(planner, task, Budget(3), seed=keys)
     warm, _ = solve(planner, task, Budget(2), search=shift(planner, task, search, 1))
     for i in range(2):
         row = torch.tensor([i])
         solo = select_problem(task, row)
-        alone, one = solve(planner, solo, Budget(4), seed=keys[row])
+        alone, one = solve(planner, solo, Budget(3), seed=keys[row])
         torch.testing.assert_close(alone.actions[0], together.actions[i], rtol=0, atol=1e-5)
         torch.testing.assert_close(alone.cost[0], together.cost[i], rtol=1e-5, atol=1e-9)
         later, _ = solve(planner, solo, Budget(2), search=shift(planner, solo, one, 1))
@@ -153,7 +154,7 @@ def test_a_batch_row_equals_the_same_problem_alone(entrant, problem, proposing) 
 def test_absolute_bounds_in_environment_units(name) -> None:
     task = linear_quadratic(LINEAR["integrator"](), bound=1.0)
     task = replace(task, low=torch.tensor([0.25, -0.5]).double(), high=torch.tensor([0.875, -0.5]).double())
-    plan, _ = solve(planner_for(name, task.model, select=None), task, Budget(20))
+    plan, _ = solve(planner_for(name, task.model, select=None), task, Budget(12))
     assert bool((plan.actions >= task.low).all()) and bool((plan.actions <= task.high).all())
     assert bool((plan.actions[..., 1] == -0.5).all())  # a number that cannot vary stays what it must be
     assert np.all(plan.cost.numpy() <= linear_quadratic_optimum(task)[0] * 1.2 + 1e-6)
@@ -163,7 +164,7 @@ def test_absolute_bounds_in_environment_units(name) -> None:
 def test_single_step_horizon(entrant) -> None:
     task = linear_quadratic(LINEAR["coasting, history 3"](), horizon=1, running=0.0)
     planner = planner_of(entrant, task)
-    plan, search = solve(planner, task, Budget(30))
+    plan, search = solve(planner, task, Budget(15))
     zero = plan.cost_trace[:, 0].numpy()
     optimum = linear_quadratic_optimum(task)[0]
     assert np.all(plan.cost.numpy() - optimum <= 0.6 * (zero - optimum) + 1e-6)

@@ -146,7 +146,7 @@ def test_a_row_goes_on_alone_as_in_a_batch() -> None:
 def test_the_shifted_plan_is_a_candidate_and_its_old_cost_is_not(name, n) -> None:
     task = linear_quadratic(LINEAR["coasting, history 3, block 2"](), horizon=6)
     planner = planner_for(name, task.model)
-    plan, search = solve(planner, task, Budget(10))
+    plan, search = solve(planner, task, Budget(5))
     later = advanced(task, plan.actions)
     shifted = shift(planner, later, search, n)
     for plans in (shifted.kept, shifted.nothing, shifted.best):
@@ -158,11 +158,11 @@ def test_the_shifted_plan_is_a_candidate_and_its_old_cost_is_not(name, n) -> Non
     assert bool((first.cost_trace[:, 0] <= expected + 1e-9).all())
 
 
-@pytest.mark.parametrize("name", ["grasp", "gd", "lbfgs", "cem", "mppi"])
+@pytest.mark.parametrize("name", ["grasp", "gd", "cem"])
 def test_a_warm_start_beats_a_cold_one_after_one_iteration(name) -> None:
     task = linear_quadratic(LINEAR["coasting, history 3"](), horizon=12)
     planner = planner_for(name, task.model)
-    plan, search = solve(planner, task, Budget(50))
+    plan, search = solve(planner, task, Budget(25))
     later = advanced(task, plan.actions)
     warmed, _ = solve(planner, later, Budget(1), search=shift(planner, later, search, 1))
     cold, _ = solve(planner, later, Budget(1), seed=1)
@@ -173,7 +173,7 @@ def test_a_warm_start_beats_a_cold_one_after_one_iteration(name) -> None:
 def test_two_shifts_without_planning_in_between_keep_the_plan(name) -> None:
     task = linear_quadratic(LINEAR["integrator"](), horizon=6)
     planner = planner_for(name, task.model)
-    _, search = solve(planner, task, Budget(10))
+    _, search = solve(planner, task, Budget(5))
     moved = torch.cat([search.best.actions[:, 0, 2:], torch.zeros(2, 2, 2).double()], dim=1)
     expected = true_cost(task, moved.unsqueeze(1))[0][:, 0]
     for twice in (shift(planner, task, shift(planner, task, search, 1), 1), shift(planner, task, search, 2)):

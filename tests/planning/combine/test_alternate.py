@@ -232,7 +232,7 @@ def test_any_solver_alternates_with_the_lifted_iteration(serial, lifted_first) -
     task = problem(horizon=6)
     lifted = Lifted(init_states="rollout")
     solver = Alternate(lifted, serial, steps=(1, 8)) if lifted_first else Alternate(serial, lifted, steps=(8, 1))
-    planner = MultiStart(solver, restarts=3, candidates=0)
+    planner = MultiStart(solver, restarts=2, candidates=0)
     plan, search = solve(planner, task, Budget(17))
     assert bool((plan.cost < plan.cost_trace[:, 0]).all())
     torch.testing.assert_close(true_cost(task, search.kept.actions)[0].detach(), search.kept.cost)
