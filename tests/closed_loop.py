@@ -25,7 +25,7 @@ PLANNER = MultiStart(GradientDescent(), restarts=2, candidates=1, refresh=1)
 
 def make_agent(model: Any = None, **options: Any) -> MPCAgent:
     """An agent of the dot world with a small planner."""
-    options = {"planner": PLANNER, "horizon": 4, "budget": Budget(iterations=8), **options}
+    options = {"planner": PLANNER, "horizon": 4, "budget": Budget(iterations=5), **options}
     return MPCAgent(DotModel() if model is None else model, SQUARE, **options)
 
 

@@ -14,6 +14,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from grasp_agent.tasks import TASKS, Task
+
 SPEED = 0.2
 TOLERANCE = 0.15
 LIMIT = 15
@@ -140,7 +142,17 @@ class DotModel(nn.Module):
         return states[:, -1] + self.speed * moves.sum(dim=1)
 
 
+TASK = Task(
+    name="dot",
+    env_ids=(ENV_ID,),
+    progress_key="coverage",
+    picture_kwargs={"obs_type": "pixels", "resolution": "{side}"},
+    policy_kwargs=tuple({"obs_type": kind} for kind in OBS_TYPES),
+)
+
+
 def register() -> None:
-    """Register the environment, once."""
+    """Register the environment and its task, once."""
     if ENV_ID not in gym.registry:
         gym.register(ENV_ID, entry_point=DotEnv)
+        TASKS[TASK.name] = TASK

@@ -133,6 +133,7 @@ def test_from_data_to_video(small: None, tmp_path: Path, capsys: pytest.CaptureF
     play = ["--policy", "grasp", "--policy", "random", "--model", str(trained / "model")]
     play += ["--horizon", "2", "--goal-horizon", "5", "--goal-weights", "0", "0", "1", "1", "1", "1"]
     command = ["evaluate", *play, "--episodes", "2", "--seed", "7", "--out", str(results), "--replan-every", "2"]
+    command += ["--batch", "2"]
     main(command)
     assert "grasp" in capsys.readouterr().out
     with open(results / "results.csv", newline="") as file:
@@ -238,6 +239,8 @@ CASES = {
     "evaluate: no episodes": (["evaluate", "MODEL", "--episodes", "0"], "--episodes: expected at least 1"),
     "evaluate: negative seed": (["evaluate", "MODEL", "--seed", "-3"], "non-negative integers"),
     "evaluate: no time": (["evaluate", "MODEL", "--seconds", "-1"], "seconds: expected a positive number"),
+    "evaluate: seconds of a batch": (["evaluate", "MODEL", "--seconds", "1", "--batch", "2"], "try batch 1"),
+    "evaluate: no batch": (["evaluate", "MODEL", "--batch", "0"], "batch: expected at least 1, got 0"),
     "evaluate: no horizon": (["evaluate", "MODEL", "--horizon", "0"], "horizon: expected at least 1"),
     "evaluate: replan": (["evaluate", "MODEL", "--replan-every", "0"], "replan_every: expected 1 to"),
     "evaluate: goal horizon": (["evaluate", "MODEL", "--goal-horizon", "1"], "goal_horizon"),
@@ -245,7 +248,7 @@ CASES = {
         ["evaluate", "MODEL", "--env", "grasp_envs/PushT-v0", "--goal-horizon", "25"],
         "refuses {'goal_horizon': 25}",
     ),
-    "evaluate: foreign results": (["evaluate", "MODEL", "--out", "D/results"], "of an evaluation, got files that"),
+    "evaluate: foreign results": (["evaluate", "MODEL", "--out", "D/results"], "of an earlier run, got files that"),
     "video: suffix": (["video", "MODEL", "--out", "D/x/film.avi"], "ending in .mp4 or .gif"),
     "video: negative seed": (["video", "MODEL", "--out", "D/x/film.gif", "--seed", "-1"], "--seed: expected 0 or more"),
     "video: size": (["video", "MODEL", "--out", "D/x/film.gif", "--size", "0"], "--size: expected at least 64"),
@@ -300,7 +303,7 @@ def test_trouble_while_collecting_keeps_what_is_there(
     said = complaint([*command[:4], "120", *command[5:], "--workers", "2"], capsys)
     assert "shard-00002" in said
     assert contents(tmp_path / "d" / "shard-00000") == before
-    assert not list((tmp_path / "d").glob(".writing*"))
+    assert not list((tmp_path / "d").glob(".*"))
 
 
 # ---- interruptions -------------------------------------------------------------------------------------------
@@ -315,7 +318,7 @@ def test_interrupted_collecting_goes_on(
     command = ["collect", "--out", str(data), "--steps", "120", "--resolution", "16", "--workers", "1"]
     module = sys.modules["grasp_agent.data.collect"]  # as an attribute of the package it is the function
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_episode", interrupting(module._episode, 2))
+        patch.setattr(module, "write_shard", interrupting(module.write_shard, 2))
         assert complaint(command, capsys, status=130) == HINT
     assert sorted(path.name for path in data.iterdir()) == ["dataset.json", "shard-00000"]
     main(command)
@@ -380,7 +383,7 @@ def test_ctrl_c_while_many_processes_collect(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=60)
         assert (process.returncode, said) == (130, f"grasp-agent: {HINT}\n")
-        assert not list(data.glob(".writing*"))
+        assert not list(data.glob(".*"))
 
 
 @pytest.mark.slow

@@ -129,7 +129,7 @@ class MPCAgent:
         """Make an agent around a saved world model.
 
         Args:
-            name: what `load_world_model` accepts: a shipped model's name ("pusht"), a folder or a hub id.
+            name: what `load_world_model` accepts: a shipped model's name, a folder or a hub id.
             action_space: as for the class.
             options: the other arguments of the class.
 

@@ -27,6 +27,8 @@ from grasp_agent.planning import MultiStart, iterate
 from grasp_agent.planning.plans import Plans
 from grasp_agent.planning.solve import finish
 from grasp_agent.rollouts.environments import make_env
+from grasp_agent.rollouts.policies import AgentPolicy, following
+from grasp_agent.rollouts.vector import Episode, VectorPolicy, play
 from grasp_agent.tasks import DEFAULT_TASK
 
 TASK = DEFAULT_TASK
@@ -108,22 +110,27 @@ class Episodes:
             budget=Budget(iterations=iterations),
         )
 
-    def seen(self, rows: Sequence[int] | None = None) -> dict[str, NDArray[Any]]:
-        """The latest observations of some episodes, batched."""
-        chosen = range(len(self.envs)) if rows is None else rows
-        return {key: np.stack([self.observations[i][key] for i in chosen]) for key in (TASK.picture_key, TASK.goal_key)}
+    def seen(self) -> dict[str, NDArray[Any]]:
+        """The first observations, batched."""
+        return {key: np.stack([seen[key] for seen in self.observations]) for key in (TASK.picture_key, TASK.goal_key)}
 
     def problem(self, planner: MultiStart, objective: Objective | None) -> Problem:
         """Plan from here to the goal pictures, ceil(H / k) model steps."""
         return self.agent(planner, objective, plan_steps(self.model, self.horizon), 1).problem(self.seen())
 
-    def play(self, actions: Tensor) -> list[list[bool]]:
-        """Carry out plans [B, T, A] -> whether the environment was solved after each step, [B][T k]."""
-        space = self.envs[0].action_space
-        flat = actions.reshape(len(self.envs), -1, *space.shape).cpu().numpy().astype(space.dtype)  # type: ignore[misc]
-        return [
-            [TASK.solved(env.step(action)[4]) for action in plan] for env, plan in zip(self.envs, flat, strict=True)
-        ]
+    def play(self, policy: VectorPolicy, **limits: Any) -> list[list[bool]]:
+        """Let a policy play them all -> whether the environment was solved after each step, [B][steps].
+
+        Args:
+            policy: who plays.
+            limits: `step_limit` and `until` of `rollouts.vector.play`.
+        """
+        solved: list[list[bool]] = [[] for _ in self.seeds]
+        episodes = [Episode(index, seed, seed) for index, seed in enumerate(self.seeds)]
+        for step in play(policy, self.envs, episodes, **limits):
+            if step.number:
+                solved[step.episode.index].append(TASK.solved(step.info))
+        return solved
 
 
 def plan_steps(model: WorldModel, horizon: int) -> int:
@@ -211,7 +218,9 @@ def open_rows(
                 for n, best in found.items()
             }
             believed = reached(plan.states[:, -1], problem.goal) & plan.cost.isfinite()
-        solved = episodes.play(plan.actions)
+        space = episodes.envs[0].action_space
+        plans = plan.actions.reshape(len(seeds), -1, *space.shape).cpu().numpy().astype(space.dtype)  # type: ignore[misc]
+        solved = episodes.play(following(list(plans)), step_limit=plans.shape[1])
     result = []
     for i, seed in enumerate(seeds):
         first = next((n for n, there in arrived.items() if there[i]), None)
@@ -252,19 +261,8 @@ def closed_rows(
     model = CountingModel(world_model, contestant.proposals)
     with Episodes(model, horizon, seeds) as episodes:
         agent = episodes.agent(contestant.planner, objective, plan_steps(model, DEFAULT_LOOK_AHEAD), iterations)
-        playing, state = list(range(len(seeds))), None
-        steps, solved = [0] * len(seeds), [0] * len(seeds)
-        while playing:
-            actions, state = agent.predict(episodes.seen(playing), state)
-            going_on = []
-            for place, (i, action) in enumerate(zip(playing, actions, strict=True)):
-                episodes.observations[i], _, terminated, truncated, info = episodes.envs[i].step(action)
-                steps[i] += 1
-                solved[i] = int(TASK.solved(info))
-                if not (solved[i] or terminated or truncated):
-                    going_on.append(place)
-            if len(going_on) < len(playing):
-                playing, state = [playing[place] for place in going_on], state.select(going_on)
+        solved = episodes.play(AgentPolicy(agent, TASK), until=TASK.solved)
     return [
-        ClosedRow(name, horizon, seed, milliseconds, iterations, solved[i], steps[i]) for i, seed in enumerate(seeds)
+        ClosedRow(name, horizon, seed, milliseconds, iterations, int(steps[-1]), len(steps))
+        for seed, steps in zip(seeds, solved, strict=True)
     ]

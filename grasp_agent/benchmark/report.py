@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -13,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from grasp_agent.benchmark.plots import plot_closed, plot_open
-from grasp_agent.benchmark.rows import SETTINGS_NAME, ClosedRow, OpenRow, Row
+from grasp_agent.benchmark.rows import ClosedRow, OpenRow
 from grasp_agent.benchmark.stages import CALIBRATION_NAME, TUNING_NAME
 from grasp_agent.benchmark.summaries import ClosedSummary, OpenSummary, summarise_closed, summarise_open
 from grasp_agent.evaluation.statistics import Interval
 from grasp_agent.files.atomic import write_text
+from grasp_agent.files.records import read_rows
 from grasp_agent.files.versions import versions
 
 PLANNED = {"open": "One open-loop plan", "ablation": "GRASP with one thing changed"}
@@ -26,19 +26,19 @@ PLANNED = {"open": "One open-loop plan", "ablation": "GRASP with one thing chang
 
 def write_report(out: Path) -> list[Path]:
     """Write results.json, table.md and the plots of all stages whose rows are in a folder; return their paths."""
-    settings: dict[str, Any] = json.loads((out / SETTINGS_NAME).read_text())
-    files, parts, results = [], ["# Planning benchmark\n", f"{machine()}\n"], {}
-    for stage, about in settings.items():
-        order, path = list(about["contestants"]), out / f"{stage}.csv"
-        if not path.exists():
+    parts, files, settings, results = ["# Planning benchmark\n", f"{machine()}\n"], [], {}, {}
+    for stage in ("open", "closed", "ablation", "tune"):
+        if not (out / f"{stage}.csv").exists():
             continue
+        about = json.loads((out / f"{stage}.json").read_text())["settings"]
+        order, settings[stage] = list(about["contestants"]), about
         if stage == "closed":
-            closed = summarise_closed(_read(path, ClosedRow), order)
+            closed = summarise_closed(read_rows(out / "closed.csv", ClosedRow), order)
             results[stage] = [asdict(summary) for summary in closed]
             parts += _closed_tables(closed, order)
             files.append(plot_closed(closed, order, out / "closed_success.png"))
             continue
-        opened = _read(path, OpenRow)
+        opened = read_rows(out / f"{stage}.csv", OpenRow)
         summaries = summarise_open(opened, order)
         results[stage] = [asdict(summary) for summary in summaries]
         if stage != "tune":
@@ -56,11 +56,6 @@ def write_report(out: Path) -> list[Path]:
     write_text(out / "results.json", json.dumps(content, indent=2) + "\n")
     write_text(out / "table.md", "\n".join(parts))
     return [out / "results.json", out / "table.md", *files]
-
-
-def _read(path: Path, kind: type[Row]) -> list[Row]:
-    with open(path, newline="") as file:
-        return [kind.from_row(row) for row in csv.DictReader(file)]
 
 
 def _calibration(path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The planning benchmark: table 1 of the GRASP paper, on goal-reaching Push-T with a learned world model.
+"""The planning benchmark: table 1 of the GRASP paper, on the default task with a learned world model.
 
     open      one plan per goal within a time limit, carried out with closed eyes; goals H = 40 ... 80 steps away
     closed    the agent that replans at every step, within a time limit per decision
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,11 +28,12 @@ from grasp_agent.agent.agent import DEFAULT_LOOK_AHEAD
 from grasp_agent.benchmark.calibration import LONGEST, ROUNDS, Timing, calibrate, compute_alone, one_thread
 from grasp_agent.benchmark.contestants import SPACES, describe, draw_trials, planners
 from grasp_agent.benchmark.episodes import ENV_ID, Contestant, closed_rows, open_rows, reached_test
-from grasp_agent.benchmark.rows import ClosedRow, OpenRow, Table
+from grasp_agent.benchmark.rows import BenchmarkRow, ClosedRow, OpenRow
 from grasp_agent.core.types import Objective
 from grasp_agent.files.atomic import write_text
 from grasp_agent.files.digest import model_digest
 from grasp_agent.files.progress import progress_bar
+from grasp_agent.files.records import Records
 from grasp_agent.models import load_world_model
 from grasp_agent.models.registry import SavedModel
 from grasp_agent.objectives.goal_distance import GoalDistance, default_objective
@@ -40,6 +41,8 @@ from grasp_agent.rollouts.workers import in_processes
 
 STAGES = ("open", "closed", "ablation", "tune")
 CALIBRATION_NAME, TUNING_NAME = "calibration.json", "tuning.json"
+
+Row = TypeVar("Row", bound=BenchmarkRow)
 
 Job = Callable[..., list[Any]]
 """Computes the rows of a batch, given `world_model`."""
@@ -114,7 +117,7 @@ class Benchmark:
         """
         objective = GoalDistance(running=0.0) if objective is None else objective
         common = {"seconds": seconds, "objective": repr(objective)}
-        table = Table(self.out, stage, OpenRow, self._settings(contestants, common))
+        table = Records(self.out, stage, OpenRow, self._settings(contestants, common), extendable=["contestants"])
         timings = self._calibrated(contestants, horizons, warm=False, limit=seconds, label=stage)
         jobs: list[tuple[Job, tuple[int, ...]]] = []
         for horizon in horizons:
@@ -131,9 +134,9 @@ class Benchmark:
                     iterations=iterations,
                     seconds=[timing.seconds(n) for n in range(iterations + 1)],
                 )
-                jobs += self._batches(job, table.missing(seeds, iterations, planner=name, horizon=horizon))
+                jobs += self._batches(job, _missing(table, seeds, iterations, planner=name, horizon=horizon))
         self._run(stage, jobs, table, len(seeds) * len(horizons) * len(contestants))
-        return table.finish()
+        return _finished(table)
 
     def closed_loop(
         self,
@@ -148,7 +151,8 @@ class Benchmark:
         Else as `open_loop`, but that the objective is `default_objective` unless given.
         """
         objective = default_objective(self.world_model) if objective is None else objective
-        table = Table(self.out, "closed", ClosedRow, self._settings(contestants, {"objective": repr(objective)}))
+        settings = self._settings(contestants, {"objective": repr(objective)})
+        table = Records(self.out, "closed", ClosedRow, settings, extendable=["contestants"])
         look_ahead = DEFAULT_LOOK_AHEAD
         timings = self._calibrated(contestants, [look_ahead], warm=True, limit=max(budgets) / 1e3, label="closed")
         jobs: list[tuple[Job, tuple[int, ...]]] = []
@@ -166,9 +170,9 @@ class Benchmark:
                         milliseconds=float(budget),
                     )
                     key = {"planner": name, "horizon": horizon, "milliseconds": float(budget)}
-                    jobs += self._batches(job, table.missing(seeds, iterations, **key))
+                    jobs += self._batches(job, _missing(table, seeds, iterations, **key))
         self._run("closed", jobs, table, len(seeds) * len(horizons) * len(contestants) * len(budgets))
-        return table.finish()
+        return _finished(table)
 
     def tune(
         self,
@@ -274,7 +278,7 @@ class Benchmark:
             write_text(path, json.dumps(noted, indent=1) + "\n")
         return {(n, h): Timing.from_json(noted[key(n, h)]) for n in contestants for h in horizons}
 
-    def _run(self, label: str, jobs: Sequence[tuple[Job, tuple[int, ...]]], table: Table[Any], total: int) -> None:
+    def _run(self, label: str, jobs: Sequence[tuple[Job, tuple[int, ...]]], table: Records[Any], total: int) -> None:
         """Compute batches and note their rows as they come."""
         with progress_bar(self.progress) as bar:
             task = bar.add_task(label, total=total, completed=total - sum(len(seeds) for _, seeds in jobs))
@@ -291,6 +295,27 @@ class Benchmark:
             return
         workers = min(self.workers, len(jobs))
         yield from in_processes(_compute, jobs, workers, "bench", _enter_worker, (self.model,))
+
+
+def _missing(table: Records[Any], seeds: Sequence[int], iterations: int, **belongs: Any) -> list[int]:
+    """Those of the goals that have no row yet among the rows whose fields are as given.
+
+    Raises:
+        ValueError: such rows are there, made with another number of iterations.
+    """
+    other = next((row for row in table.where(**belongs) if row.iterations != iterations), None)
+    if other is not None:
+        raise ValueError(
+            f"{table.csv}: expected {iterations} iterations of {other.planner} as now measured, got rows with"
+            f" {other.iterations}; use another --out, or remove this one"
+        )
+    return table.missing("goal", seeds, **belongs)
+
+
+def _finished(table: Records[Row]) -> list[Row]:
+    """All rows, in the order of time limits, horizons, contestants and goals."""
+    order = list(table.settings["contestants"])
+    return table.finish(lambda row: (row.limit, row.horizon, order.index(row.planner), row.goal))
 
 
 _worker_model: SavedModel

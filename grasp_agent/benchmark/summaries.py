@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_agent.benchmark.rows import ClosedRow, OpenRow, Row
+from grasp_agent.benchmark.rows import BenchmarkRow, ClosedRow, OpenRow
 from grasp_agent.evaluation.statistics import Interval, sign_flip_exact, wilson_interval
+
+Row = TypeVar("Row", bound=BenchmarkRow)
 
 
 @dataclass(frozen=True)

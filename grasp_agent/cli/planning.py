@@ -122,6 +122,7 @@ def bench(
     from grasp_agent.benchmark.contestants import equal_parts as share_parts
     from grasp_agent.benchmark.report import write_report
     from grasp_agent.benchmark.stages import STAGES, Benchmark
+    from grasp_agent.core.capabilities import proposes
     from grasp_agent.models import load_world_model
     from grasp_agent.planning import PLANNERS
 
@@ -132,9 +133,8 @@ def bench(
     if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"--seconds: expected a positive number, got {seconds}")
     if "speed" in stages:
-        from grasp_agent.benchmark.speed import decision_table, environment_table
+        from grasp_agent.benchmark.speed import decision_table
 
-        console.print(environment_table(seconds or (0.5 if quick else 3.0)))
         console.print(decision_table(model, seconds or (0.5 if quick else 3.0)))
         if set(stages) == {"speed"}:
             return
@@ -157,9 +157,10 @@ def bench(
     horizons = horizon or ((40, 60) if quick else (40, 50, 60, 70, 80))
     seeds = range(seed, seed + max(numbers["--goals"], numbers["--closed-goals"]))
     open_seeds, closed_seeds = seeds[: numbers["--goals"]], seeds[: numbers["--closed-goals"]]
-    names = planner or tuple(PLANNERS)
     chosen = None if settings is None else load_settings(settings)
     world_model = load_world_model(model)
+    offered = proposals and proposes(world_model)  # the prior alone needs them
+    names = planner or tuple(name for name in PLANNERS if name != "prior" or offered)
     contestants = planners(names, world_model, chosen, proposals)
     if equal_parts:
         contestants = share_parts(contestants, planners(["grasp"], world_model, chosen, proposals)["grasp"].planner)

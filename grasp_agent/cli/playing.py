@@ -5,7 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from grasp_agent.cli.options import ENV, MaybeFloat, MaybeInt, Numbers, Weights, Words, console, say, set_threads
+from grasp_agent.cli.options import (
+    ENV,
+    MODEL,
+    MaybeFloat,
+    MaybeInt,
+    Numbers,
+    Weights,
+    Words,
+    console,
+    say,
+    set_threads,
+)
+from grasp_agent.tasks import DEFAULT_TASK, goal_weights_for, task_for
 
 
 def evaluate(
@@ -14,7 +26,7 @@ def evaluate(
     episodes: int = 100,
     seed: int = 10_000,
     goal_horizon: MaybeInt = None,
-    model: str = "pusht",
+    model: str = MODEL,
     out: Path = Path("runs/evaluate"),
     seconds: MaybeFloat = None,
     horizon: MaybeInt = None,
@@ -34,18 +46,17 @@ def evaluate(
 
     Args:
         env: environment id.
-        policy: a planner (grasp, gd, gauss_newton, cem, icem, mppi, latco, shooting), sac_her (ships with the package),
-            random, zero, expert or NAME=PATH.zip.
+        policy: a planner (grasp, gd, gauss_newton, lbfgs, cem, icem, mppi, latco, shooting, or prior: the model's
+            proposals without search), a shipped baseline (sac_her), random, zero, expert or NAME=PATH.zip.
         episodes: how many.
         seed: of the first episode; the next ones count up.
-        goal_horizon: expert steps to the goal, half the time limit (PushTReach). Default: the environment's 25.
+        goal_horizon: expert steps to the goal, where the environment can be told. Default: the environment's own.
         model: world model of the planners: a shipped name, a folder or a hub id.
         out: results folder.
         seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
         horizon: model steps a plan spans. Default: 25 environment steps.
         replan_every: environment steps between plans.
-        goal_weights: how much each latent number counts; 0.001 0.001 1 1 1 1 for PushT-v0, where only the block must
-            arrive.
+        goal_weights: how much each latent number counts in the distance to a goal. Default: what the task says.
         workers: processes that play, each with one thread; the latencies are honest up to one per core.
         batch: episodes planned side by side, faster on the same cores; latencies are then of a whole batch's decision,
             so keep 1 to measure them.
@@ -59,7 +70,7 @@ def evaluate(
         raise ValueError(f"--episodes: expected at least 1, got {episodes}")
     planning = {"horizon": horizon, "replan_every": replan_every}
     entrants = _entrants(policy or ("grasp", "random"), env, model, planning, seconds, goal_weights)
-    kwargs = {} if goal_horizon is None else {"goal_horizon": goal_horizon}
+    kwargs = task_for(env).goals_at(goal_horizon)
     seeds = range(seed, seed + episodes)
     results = run(entrants, env, seeds, env_kwargs=kwargs, out=out, workers=workers, batch=batch)
     console.print(results_table(results))
@@ -73,7 +84,7 @@ def video(
     out: Path = Path("runs/video.mp4"),
     seed: Numbers = (),
     goal_horizon: MaybeInt = None,
-    model: str = "pusht",
+    model: str = MODEL,
     seconds: MaybeFloat = None,
     horizon: MaybeInt = None,
     goal_weights: Weights = (),
@@ -91,12 +102,11 @@ def video(
         policy: as for `grasp-agent evaluate`.
         out: the file to write, .mp4 or .gif.
         seed: an episode. Default: 10000.
-        goal_horizon: expert steps to the goal, half the time limit (PushTReach). Default: the environment's 25.
+        goal_horizon: expert steps to the goal, where the environment can be told. Default: the environment's own.
         model: world model of the planners: a shipped name, a folder or a hub id.
         seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
         horizon: model steps a plan spans. Default: 25 environment steps.
-        goal_weights: how much each latent number counts; 0.001 0.001 1 1 1 1 for PushT-v0, where only the block must
-            arrive.
+        goal_weights: how much each latent number counts in the distance to a goal. Default: what the task says.
         size: side of one panel in pixels.
         threads: CPU threads. Default: PyTorch's choice.
     """
@@ -109,7 +119,7 @@ def video(
     if min(seeds) < 0:
         raise ValueError(f"--seed: expected 0 or more, got {min(seeds)}")
     entrants = _entrants(policy or ("grasp",), env, model, {"horizon": horizon}, seconds, goal_weights)
-    kwargs = {} if goal_horizon is None else {"goal_horizon": goal_horizon}
+    kwargs = task_for(env).goals_at(goal_horizon)
     rows = record_video(entrants, env, seeds, out, env_kwargs=kwargs, panel_size=size)
     for row in rows:
         solved = f"solved in {row.steps_to_success} steps" if row.success else "not solved"
@@ -118,17 +128,18 @@ def video(
 
 
 def demo(out: Path = Path("runs/demo"), episodes: int = 12, seed: int = 10_000) -> None:
-    """GRASPAgent drives Push-T from pixels beside a stable-baselines3 policy: table, video and results file.
+    """GRASPAgent plays from pixels beside a stable-baselines3 policy: table, video and results file.
 
     Args:
         out: output folder.
         episodes: how many are played; two of them are filmed.
         seed: of the first.
     """
-    policies = ("grasp", "sac_her", "random")
-    console.print("[bold]Push-T from pixels[/bold]: reach the goal picture 25 expert steps away, in 50 steps")
+    policies = ("grasp", *DEFAULT_TASK.baselines, "random")
+    console.print(f"[bold]{DEFAULT_TASK.about}[/bold]")
     console.print("grasp: plans with the shipped world model, sees 64 x 64 pixels")
-    console.print("sac_her: stable-baselines3 SAC + HER, sees the simulator's state")
+    for baseline in DEFAULT_TASK.baselines:
+        console.print(f"{baseline}: trained with stable-baselines3, sees the simulator's state")
     console.print("random: uniform actions\n")
     evaluate(policy=policies, episodes=episodes, seed=seed, out=out, threads=1)
     video(policy=policies, out=out / "side_by_side.mp4", seed=(seed, seed + 1), threads=1)
@@ -143,18 +154,16 @@ def _entrants(
     goal_weights: tuple[float, ...],
 ) -> dict[str, Any]:
     """Turn policy names into entrants of an evaluation."""
-    import torch
-
     from grasp_agent.agent.agent import MPCAgent
     from grasp_agent.core.types import Budget
     from grasp_agent.evaluation import REFERENCES
     from grasp_agent.models import load_world_model
-    from grasp_agent.models.io import PRETRAINED
     from grasp_agent.objectives.goal_distance import GoalDistance
     from grasp_agent.planning import PLANNERS, planner_for
     from grasp_agent.rollouts.environments import make_env
 
     entrants: dict[str, Any] = {}
+    baselines = {**DEFAULT_TASK.baselines, **task_for(env).baselines}
     for policy in policies:
         name, _, path = policy.partition("=")
         if not name:
@@ -163,14 +172,14 @@ def _entrants(
             raise ValueError(f"--policy {name}: expected different names, got {name!r} twice")
         if path:
             entrants[name] = path
-        elif name == "sac_her":
-            entrants[name] = PRETRAINED / "sac_her_pusht_reach" / "model.zip"
+        elif name in baselines:
+            entrants[name] = baselines[name]
         elif name in REFERENCES:
             entrants[name] = name
         elif name in PLANNERS:
             world_model = load_world_model(model)
-            weights = torch.tensor(goal_weights) if goal_weights else None
-            if weights is not None and tuple(weights.shape) != world_model.state_shape:
+            weights = goal_weights or goal_weights_for(env, world_model)
+            if weights is not None and (len(weights),) != world_model.state_shape:
                 raise ValueError(
                     f"--goal-weights: expected {world_model.state_shape[0]} numbers, one per number of the "
                     f"latent, got {len(goal_weights)}"
@@ -188,6 +197,6 @@ def _entrants(
                 **planning,
             )
         else:
-            known = [*PLANNERS, *REFERENCES, "sac_her", "NAME=PATH.zip"]
+            known = [*PLANNERS, *REFERENCES, *baselines, "NAME=PATH.zip"]
             raise ValueError(f"--policy {policy}: expected one of {', '.join(known)}")
     return entrants

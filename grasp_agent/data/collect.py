@@ -78,7 +78,7 @@ class CollectSettings:
         if (self.model is not None) != (self.policy == "planner"):
             raise ValueError(
                 f"model: expected a world model with policy 'planner' and none without, got {self.model!r} with"
-                f" {self.policy!r}; try model='pusht'"
+                f" {self.policy!r}; name one that ships, a folder or a hub id"
             )
         if not 0 <= self.noise <= 1 or (self.noise > 0 and self.policy != "planner"):
             raise ValueError(f"noise: expected 0 to 1, and 0 but for policy 'planner', got {self.noise}")

@@ -1,8 +1,7 @@
 """One planning problem: how a plan comes about, and what becomes of it.
 
-A goal-reaching episode of Push-T begins; the pusher holds still until the model's history window is real, the
-frames and the goal's picture are encoded, and a planner improves ONE plan a_0..a_{T-1}, which is then executed to its
-end without looking again. What there is to see (`plan_pictures.py` draws it):
+An episode of a goal-reaching task begins. Its first picture and the goal's are encoded, and a planner improves ONE
+plan a_0..a_{T-1}, which is then executed open loop. What there is to see (`pictures.py` draws it):
 
     virtual states s_0..s_T  as the planner goes on; their dynamics defects || F(s_t, a_t) - s_{t+1} ||^2 / |S|
     the rollout z_0..z_T     of the plan; what it has wrong about the real frames, || z_t - encode(o_t) ||^2 / |S|
@@ -16,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,21 +29,24 @@ from torch import Tensor
 
 from grasp_agent.agent import MPCAgent
 from grasp_agent.agent.spaces import ActionWriter, Array
-from grasp_agent.core.capabilities import decodes
+from grasp_agent.core.capabilities import decodes, readout_of
 from grasp_agent.core.types import Budget, Plan, Problem, Status
 from grasp_agent.files.versions import versions
-from grasp_agent.models.planar_push import pose_errors, reaches
 from grasp_agent.models.registry import SavedModel
 from grasp_agent.planning import MultiStart, Search, as_planner, iterate
 from grasp_agent.planning.solve import finish
 from grasp_agent.planning.solvers.solver import AnySolver
 from grasp_agent.rollouts.environments import make_env
+from grasp_agent.rollouts.policies import following
+from grasp_agent.rollouts.vector import Episode, play
 from grasp_agent.tasks import DEFAULT_TASK
 
 TASK = DEFAULT_TASK
 ENV_ID = TASK.default_env_ids[0]
 DECISIONS = 4
 """Decisions of an agent whose iterations the plan gets by default: nothing follows that could mend it."""
+UNITS = {"deg": "degrees"}
+"""Units as people read them, where the ending of a name is short for them."""
 SCENE_SIZE = 768
 """Side of the renderings in pixels."""
 
@@ -80,7 +82,7 @@ class Replay:
     """
 
     frames: Array
-    infos: Sequence[dict[str, Any]]
+    infos: Sequence[Mapping[str, Any]]
     scenes: tuple[Array, Array]
 
 
@@ -147,7 +149,7 @@ def explain(
     try:
         horizon = math.ceil(goal_horizon / model.action_block) if horizon is None else horizon
         agent = MPCAgent(model, env.action_space, planner, horizon=horizon)
-        observation, info = env.reset(seed=seed)
+        observation, _ = env.reset(seed=seed)
         problem = agent.problem(observation)
         began = time.perf_counter()
         plan, snapshots, trace = follow(planner, problem, iterations)
@@ -155,7 +157,7 @@ def explain(
         actions = ActionWriter(env.action_space, model.action_dim).write(
             plan.actions.cpu().numpy().reshape(-1, model.action_dim)
         )
-        replay = play(env, actions, model.action_block, observation, info)
+        replay = carry_out(env, seed, actions, model.action_block)
     finally:
         env.close()
 
@@ -196,15 +198,12 @@ def plan_table(report: dict[str, Any]) -> Table:
     table.add_column(f"{settings['planner']}, seed {settings['seed']}, at step {len(report['actions'])}")
     for name in ("predicted", "real"):
         table.add_column(name, justify="right")
-    lines: dict[str, tuple[str, Callable[[Any], str]]] = {
-        "goal reached": ("success", {True: "yes", False: "no"}.__getitem__),
-        "pusher error [px]": ("pusher_px", "{:.1f}".format),
-        "body error [px]": ("body_px", "{:.1f}".format),
-        "body error [degrees]": ("body_deg", "{:.1f}".format),
-    }
-    for label, (key, show) in lines.items():
-        known = [show(x) if x is not None else "?" for x in ((predicted or {}).get(key), real[key])]
-        table.add_row(*map(Text, (label, *known)))  # plain text: [px] is no markup
+    names = [name for name in real if "success" not in name]
+    table.add_row("goal reached", *("?" if x is None else "yes" if x["success"] else "no" for x in (predicted, real)))
+    for name in names:
+        what, _, unit = name.rpartition("_")
+        known = [f"{x[name]:.1f}" if x and name in x else "?" for x in (predicted, real)]
+        table.add_row(*map(Text, (f"{what} error [{UNITS.get(unit, unit)}]", *known)))  # plain text: [px] is no markup
     return table
 
 
@@ -247,51 +246,49 @@ def _snapshot(
     return Snapshot(iteration, states, defects, float(plan.cost[0]), plan.restarts[0].cpu().numpy())
 
 
-def play(
-    env: gym.Env[Any, Any], actions: Array, block: int, observation: dict[str, Any], info: dict[str, Any]
-) -> Replay:
-    """Execute actions [T * k, ...] to their end, also beyond the episode's time limit.
+def carry_out(env: gym.Env[Any, Any], seed: int, actions: Array, block: int) -> Replay:
+    """Execute actions [T * k, ...] in an episode, up to its time limit.
 
     Args:
-        env: in the state that `observation` and `info` tell of.
+        env: with pictures as observations.
+        seed: of the episode.
         actions: as the environment takes them.
         block: k, steps between frames that are kept.
-        observation: the latest one.
-        info: the latest one.
     """
-    frames, infos, start = [observation["pixels"]], [info], np.asarray(env.render())
-    for step, action in enumerate(actions, start=1):
-        observation, _, _, _, info = env.step(action)
-        infos.append(info)
-        if step % block == 0:
-            frames.append(observation["pixels"])
-    return Replay(np.stack(frames), infos, (start, np.asarray(env.render())))
+    frames, infos, scenes = [], [], []
+    for step in play(following([list(actions)]), [env], [Episode(0, seed, seed)], step_limit=len(actions)):
+        infos.append(step.info)
+        if step.number % block == 0:
+            frames.append(step.observation[TASK.picture_key])
+        if step.number == 0 or step.last:
+            scenes.append(np.asarray(env.render()))
+    return Replay(np.stack(frames), infos, (scenes[0], scenes[-1]))
 
 
 def _real(replay: Replay) -> dict[str, Any]:
     """Success and errors in the environment."""
-    last, solved = replay.infos[-1], [bool(info["is_success"]) for info in replay.infos]
-    return {
+    solved = [bool(info[TASK.success_key]) for info in replay.infos]
+    outcome: dict[str, Any] = {
         "success": solved[-1],
         "success_at_any_step": any(solved),
         "first_success_step": solved.index(True) if any(solved) else None,
-        "pusher_px": last["agent_error"],
-        "body_px": last["block_error"],
-        "body_deg": math.degrees(last["angle_error"]),
     }
+    if TASK.states is not None and {"state", "goal_state"} <= replay.infos[-1].keys():
+        last, goal = (
+            torch.from_numpy(TASK.states.latents_of_states(replay.infos[-1][k])) for k in ("state", "goal_state")
+        )
+        outcome |= {name: float(error) for name, error in TASK.states.errors(last, goal).items()}
+    return outcome
 
 
 def _predicted(model: SavedModel, plan: Plan, problem: Problem) -> dict[str, Any] | None:
     """Success and errors of the rollout's last state; None where a latent's numbers have no known meaning."""
-    if not is_planar_push(model):
+    readout = readout_of(model)
+    if readout is None:
         return None
     last, goal = plan.states[0, -1], problem.goal[0]
-    return {"success": bool(reaches(last, goal)), **{name: float(e) for name, e in pose_errors(last, goal).items()}}
-
-
-def is_planar_push(model: SavedModel) -> bool:
-    """Whether the model's latents are poses of a pusher and a body."""
-    return getattr(model.config, "layout", None) == "planar_push"
+    errors = {name: float(error) for name, error in readout.errors(last, goal).items()}
+    return {"success": bool(readout.reaches(last, goal)), **errors}
 
 
 def _as_json(value: Any) -> Any:

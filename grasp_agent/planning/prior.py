@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
 
 from grasp_agent.core.capabilities import proposes
 from grasp_agent.core.rng import split
+from grasp_agent.core.rows import where_rows
 from grasp_agent.core.types import Plan, Problem
 from grasp_agent.planning.combine.multi_start import MultiStart, Search
 from grasp_agent.planning.plans import Plans, Start
@@ -59,6 +60,6 @@ class Prior(MultiStart):
         return self.begin(problem, split(search.keys, 3))
 
     def finish(self, problem: Problem, search: Search) -> Plan:
-        """The proposal, whatever it costs."""
-        proposal = Search(search.keys, search.iteration, search.inner, search.kept, search.kept)
-        return super().finish(problem, proposal)
+        """The proposal, whatever it costs; zero actions where the model cannot tell what it would lead to."""
+        nothing = where_rows(search.kept.cost[:, 0].isfinite(), search.kept, search.nothing)
+        return super().finish(problem, replace(search, nothing=nothing))

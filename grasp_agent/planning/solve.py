@@ -7,7 +7,7 @@ loops over a planner's iterations: benchmark and pictures iterate over `iterate`
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -122,8 +122,8 @@ def finish(planner: MultiStart | AnySolver, problem: Problem, search: Search) ->
     """
     planner, problem = as_planner(planner), _ordinary_problem(problem)
     with _planning(problem.model):
-        if int(search.iteration[0]):
-            search = planner.evaluate(problem, search)
+        if int(search.iteration.max()):
+            search = _in_groups(planner.evaluate, problem, search)
         return planner.finish(problem, search), search
 
 
@@ -138,10 +138,10 @@ def iterate(
 ) -> Iterator[Progress]:
     """Yield what is known before the first iteration and after each one; arguments as for `solve`.
 
-    Plans that a solver has not rolled out yet are not in what is yielded: `planner.evaluate` adds them. A wall-clock
-    limit, counted from `started`, is kept by stopping when another iteration as slow as the slowest so far, and a last
-    evaluation, would not fit any more. Rows that have converged leave the batch, so that neighbours do not prolong
-    their planning.
+    Plans that a solver has not rolled out yet are not in what is yielded: `finish` adds them. A wall-clock limit,
+    counted from `started`, is kept by stopping when another iteration as slow as the slowest so far, a last evaluation
+    and the choice of the plan would not fit any more. Rows that have converged leave the batch, so that neighbours do
+    not prolong their planning.
     """
     started = time.perf_counter() if started is None else started
     planner = as_planner(planner)
@@ -153,8 +153,8 @@ def iterate(
         raise ValueError(f"search: expected one for plans [B, T, A] = {wanted}, got {made_for}; try begin()")
     clock = _Clock(budget.seconds, started)
     if budget.seconds is not None:
-        with clock.evaluating(), _planning(problem.model):
-            clock.wait_for(planner.evaluate(problem, search))
+        with clock.finishing(), _planning(problem.model):
+            clock.wait_for(planner.finish(problem, _in_groups(planner.evaluate, problem, search)).cost)
 
     everything, rows = search, torch.arange(problem.batch, device=problem.goal.device)  # rows still being improved
     reference, stale = search.cost, torch.zeros_like(rows)
@@ -164,9 +164,9 @@ def iterate(
         if not len(rows) or clock.over():
             return
         with clock.iterating(), _planning(problem.model):
-            search = planner.step(problem, search)
-            clock.wait_for(search)
-        everything = search if len(rows) == whole.batch else replace_rows(everything, rows, search)
+            search = _in_groups(planner.step, problem, search)
+            everything = search if len(rows) == whole.batch else replace_rows(everything, rows, search)
+            clock.wait_for(search.kept.cost)
         if budget.patience is not None:
             progress = search.cost < reference * (1 - budget.tolerance)
             reference = torch.where(progress, search.cost, reference)
@@ -174,11 +174,23 @@ def iterate(
             going = stale < budget.patience
             if not bool(going.all()):
                 with _planning(problem.model):
-                    everything = replace_rows(everything, rows, planner.evaluate(problem, search))
+                    leaving = select_problem(problem, ~going), select_rows(search, ~going)
+                    everything = replace_rows(everything, rows[~going], _in_groups(planner.evaluate, *leaving))
+                    problem, search = select_problem(problem, going), select_rows(search, going)
                 converged = converged.index_fill(0, rows[~going], True)
                 rows, reference, stale = rows[going], reference[going], stale[going]
-                problem, search = select_problem(whole, rows), select_rows(everything, rows)
         yield Progress(iteration, everything, everything.cost, converged)
+
+
+def _in_groups(fn: Callable[[Problem, Search], Search], problem: Problem, search: Search) -> Search:
+    """Apply `fn` to rows that have had equally many iterations together: what is launched next depends on it."""
+    counts = search.iteration.unique()
+    if len(counts) == 1:
+        return fn(problem, search)
+    for count in counts:
+        rows = (search.iteration == count).nonzero().squeeze(1).to(problem.goal.device)
+        search = replace_rows(search, rows, fn(select_problem(problem, rows), select_rows(search, rows)))
+    return search
 
 
 class _Clock:
@@ -186,19 +198,19 @@ class _Clock:
 
     def __init__(self, seconds: float | None, started: float) -> None:
         self.seconds, self.started = seconds, started
-        self.evaluation = self.slowest = 0.0
+        self.end = self.slowest = 0.0
 
     def over(self) -> bool:
-        """Whether another iteration and an evaluation would end after the limit."""
+        """Whether another iteration, an evaluation and the choice of the plan would end after the limit."""
         if self.seconds is None:
             return False
-        return time.perf_counter() + self.slowest + self.evaluation > self.started + self.seconds
+        return time.perf_counter() + self.slowest + self.end > self.started + self.seconds
 
     @contextmanager
-    def evaluating(self) -> Iterator[None]:
+    def finishing(self) -> Iterator[None]:
         began = time.perf_counter()
         yield
-        self.evaluation = self.slowest = time.perf_counter() - began
+        self.end = self.slowest = time.perf_counter() - began
 
     @contextmanager
     def iterating(self) -> Iterator[None]:
@@ -206,10 +218,10 @@ class _Clock:
         yield
         self.slowest = max(self.slowest, time.perf_counter() - began)
 
-    def wait_for(self, search: Search) -> None:
+    def wait_for(self, cost: Tensor) -> None:
         """Where the clock counts, wait for a device that runs behind by reading a number back."""
         if self.seconds is not None:
-            search.kept.cost.sum().item()
+            cost.sum().item()
 
 
 @contextmanager

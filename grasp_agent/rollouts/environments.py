@@ -15,7 +15,7 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
     wrong.
 
     Args:
-        env_id: e.g. "grasp_envs/PushTReach-v0", "CartPole-v1" or "package:namespace/Name-v0".
+        env_id: e.g. "CartPole-v1" or "package:namespace/Name-v0".
         kwargs: the environment's arguments.
 
     Raises:

@@ -10,6 +10,7 @@ from grasp_agent.tasks.task import Task
 PUSHT = register_task(
     Task(
         name="pusht",
+        about="Push-T from pixels: reach the goal picture 25 expert steps away, in 50 steps",
         env_ids=("grasp_envs/PushTReach-v0", "grasp_envs/PushT-v0"),
         default_env_ids=("grasp_envs:grasp_envs/PushTReach-v0", "grasp_envs:grasp_envs/PushT-v0"),
         default=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from grasp_agent.core.capabilities import readout_of
 from grasp_agent.core.types import WorldModel
 from grasp_agent.tasks.task import Task
 
@@ -60,9 +59,7 @@ def goal_weights_for(env_id: str, model: WorldModel) -> tuple[float, ...] | None
         task knows the meaning of.
     """
     task = task_for(env_id)
-    if task.states is None or not isinstance(readout_of(model), type(task.states)):
-        return None
-    return task.goal_weights.get(_bare(env_id))
+    return task.goal_weights.get(_bare(env_id)) if task.reads(model) else None
 
 
 def _bare(env_id: str) -> str:

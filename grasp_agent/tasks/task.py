@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from grasp_agent.core.capabilities import readout_of
+from grasp_agent.core.types import WorldModel
 from grasp_agent.models.latent.layout import StateLayout
 
 
@@ -23,6 +25,7 @@ class Task:
 
     Attributes:
         name: what users call the family.
+        about: one sentence for `grasp-agent demo`: what is to be done.
         env_ids: Gymnasium ids that belong to it, without "module:" in front.
         default_env_ids: ids as `gymnasium.make` takes them. `collect` records all of them when none is named; the first
             is what the other commands play.
@@ -47,6 +50,7 @@ class Task:
     """
 
     name: str
+    about: str = ""
     env_ids: tuple[str, ...] = ()
     default_env_ids: tuple[str, ...] = ()
     default: bool = False
@@ -63,6 +67,10 @@ class Task:
     recipe: str = "generic"
     model: str | None = None
     baselines: Mapping[str, Path] = field(default_factory=dict)
+
+    def reads(self, model: WorldModel) -> bool:
+        """Whether the task knows what the model's latents mean: their layout is `states`."""
+        return self.states is not None and isinstance(readout_of(model), type(self.states))
 
     def pictures(self, side: int) -> dict[str, Any]:
         """Environment arguments for pictures of `side` x `side` pixels."""

@@ -169,6 +169,20 @@ def test_planners_without_virtual_states_have_no_residual() -> None:
     assert agent.diagnostics.dynamics_residual.tolist() == [0.0, 0.0]
 
 
+def test_diagnostics_are_those_of_the_rows_that_planned() -> None:
+    agent = MPCAgent(DotModel(pixels=False), SQUARE, Script(), horizon=4, replan_every=3)
+    observation = vector(0.1, 0.2, 0.3)
+    actions, state = agent.predict(observation)
+    observation["desired_goal"][[0, 2]] = 0.5  # rows 0 and 2 plan again
+    jumps = np.array([0.1, 0.2, 0.4])
+    observation["observation"] += 0.2 * actions + jumps[:, None]
+    agent.predict(observation, state)
+    assert agent.diagnostics is not None
+    assert agent.diagnostics.rows.tolist() == [0, 2]
+    assert agent.diagnostics.plan_cost.shape == agent.diagnostics.dynamics_residual.shape == (2,)
+    assert agent.diagnostics.prediction_error == pytest.approx(jumps[[0, 2]] ** 2, rel=1e-4)
+
+
 def test_between_plans_diagnostics_stay_those_of_the_latest_plan() -> None:
     agent = make_agent(DotModel(pixels=False), replan_every=2)
     _, state = agent.predict(vector(0.9))

@@ -5,14 +5,19 @@ from __future__ import annotations
 import importlib
 import shutil
 from dataclasses import replace
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from dot_world import DotEnv, draw
+from tiny_model import TINY
 
 from grasp_agent.data import CollectSettings, EpisodeDataset, collect
+from grasp_agent.files.lock import locked
 from grasp_agent.models import LatentWorldModel, WorldModelConfig, save_pretrained
-from grasp_agent.planning import GRASP
+from grasp_agent.planning import GradientDescent, MultiStart
 
 collecting = importlib.import_module("grasp_agent.data.collect")
 
@@ -60,11 +65,11 @@ def test_workers_and_interruptions_do_not_change_the_data(folder, tmp_path) -> N
     other = collect(settings(), tmp_path / "two", workers=2, on_shard=lambda a, b: seen.append((a, b)))
     assert seen == [(0, 2), (1, 2), (2, 2)]
     shutil.rmtree(other / "shard-00000")
-    (other / ".writing-00000-1").mkdir()  # what a killed worker leaves
+    (other / ".partial-shard-00000").mkdir()  # what a killed worker leaves
     before = (other / "shard-00001" / "frames.npy").stat().st_mtime_ns
     collect(settings(), other, workers=1)
     assert (other / "shard-00001" / "frames.npy").stat().st_mtime_ns == before
-    assert not list(other.glob(".writing*"))
+    assert not list(other.glob(".*"))
     a, b = EpisodeDataset(folder), EpisodeDataset(other)
     every = np.arange(len(a))
     assert np.array_equal(a.frames(every), b.frames(every))
@@ -101,8 +106,9 @@ def test_several_folders_are_one_data_set(folder, tmp_path) -> None:  # type: ig
 
 def test_a_planner_collects_what_it_gets_into(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(collecting, "PLANNED_TOGETHER", 2)
-    # The lifted iterations alone: a sync with a random model ends at the bounds, where the noise would not show.
-    monkeypatch.setattr(collecting, "PLANNER", GRASP(restarts=2, refresh=1, screen=1, sync_every=None))
+    # Gradient descent stays near its guesses: with a random model Gauss-Newton ends at the bounds, where the noise
+    # would not show.
+    monkeypatch.setattr(collecting, "PLANNER", MultiStart(GradientDescent(), restarts=2, refresh=1, candidates=1))
     torch.manual_seed(0)
     sizes = {"encoder_channels": 4, "encoder_keypoints": 4, "encoder_hidden": 8, "dynamics_hidden": 8}
     model = LatentWorldModel(WorldModelConfig(image_size=16, state_size=4, decoder_channels=0, **sizes))  # type: ignore[arg-type]
@@ -120,7 +126,7 @@ def test_a_planner_collects_what_it_gets_into(tmp_path, monkeypatch) -> None:  #
     for changes, message in (
         ({"model": "nothing"}, "unknown world model 'nothing'"),
         ({"resolution": 24}, "resolution: expected 16 px"),
-        ({"env_ids": (REACH, "Pendulum-v1")}, "expected"),
+        ({"env_ids": (REACH, "Pendulum-v1")}, "expected uint8 frames"),
     ):
         with pytest.raises(ValueError, match=message):
             collect(replace(planned, **changes), tmp_path / "d", workers=1)  # type: ignore[arg-type]
@@ -131,6 +137,54 @@ def test_a_planner_collects_what_it_gets_into(tmp_path, monkeypatch) -> None:  #
         settings(model="pusht")
     with pytest.raises(ValueError, match="noise: expected 0 to 1, and 0 but for policy 'planner'"):
         settings(noise=0.1)
+
+
+def test_episodes_that_end_early_make_room_for_more_and_none_is_left_out(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """A shard holds the first episodes that fill it, whatever their lengths and however many are played at once."""
+
+    class Uneven(DotEnv):
+        def reset(self, **kwargs: Any) -> Any:
+            seen = super().reset(**kwargs)
+            self.limit = 2 + kwargs["seed"] % 7
+            return seen
+
+    gym.register("tests/UnevenDot-v0", entry_point=Uneven)
+    save_pretrained(LatentWorldModel(TINY), tmp_path / "model")
+    monkeypatch.setattr(
+        collecting, "PLANNER", MultiStart(GradientDescent(), restarts=1, refresh=0, candidates=0, iterations=1)
+    )
+    try:
+        found = {}
+        for together in (1, 4):
+            monkeypatch.setattr(collecting, "PLANNED_TOGETHER", together)
+            what = settings(
+                env_ids=("tests/UnevenDot-v0",),
+                env_kwargs=(("obs_type", "pixels"),),
+                policy="planner",
+                model=str(tmp_path / "model"),
+                steps=40,
+                shard_steps=40,
+                episode_length=6,
+            )
+            found[together] = EpisodeDataset(collect(what, tmp_path / str(together), workers=1))
+    finally:
+        gym.registry.pop("tests/UnevenDot-v0")
+    one, four = found[1], found[4]
+    draws = [np.random.SeedSequence([3, 0, number]).generate_state(2) for number in range(len(one.lengths))]
+    expected = [min(6, 2 + (2**31 + int(seed) % 2**31) % 7) for seed, _ in draws]
+    assert list(one.lengths - 1) == list(four.lengths - 1) == expected
+    assert sum(expected[:-1]) < 40 <= sum(expected)
+    np.testing.assert_allclose(one.actions, four.actions, atol=1e-4)
+    for episode, (seed, _) in enumerate(draws):
+        env = DotEnv("pixels")
+        env.reset(seed=2**31 + int(seed) % 2**31)
+        first = one.frames(one.starts[episode : episode + 1])[0]
+        np.testing.assert_array_equal(first, draw(env.point))
+
+
+def test_one_collector_at_a_time(folder) -> None:  # type: ignore[no-untyped-def]
+    with locked(folder), pytest.raises(RuntimeError, match="expected a folder that no other run writes to"):
+        collect(settings(), folder, workers=1)
 
 
 def test_frames_in_any_order(folder) -> None:  # type: ignore[no-untyped-def]

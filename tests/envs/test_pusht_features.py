@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3 import SAC
 from torch import Tensor
 
 from grasp_envs.pusht_features import PushTReachFeatures
@@ -91,3 +96,27 @@ def test_features_of_played_episodes_are_of_order_one(features: PushTReachFeatur
 def test_other_observations_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected observation \(7,\).*obs_type=.state."):
         PushTReachFeatures(spaces.Dict({"pixels": spaces.Box(0, 255, (64, 64, 3), np.uint8)}))
+
+
+def test_the_shipped_policy_refers_to_these_features() -> None:
+    """The .zip names the class by its module, and plays as it is, without a word of help."""
+    shipped = Path(str(files("grasp_agent"))) / "pretrained" / "sac_her_pusht_reach" / "model.zip"
+    policy = SAC.load(shipped, device="cpu")
+    extractor = policy.policy.actor.features_extractor
+    assert type(extractor) is PushTReachFeatures
+    with gym.make(ENV, obs_type="state") as env:
+        solved = []
+        for seed in range(5):
+            observation, info = env.reset(seed=seed)
+            reached = truncated = False
+            while not (reached or truncated):
+                observation, _, _, truncated, info = env.step(policy.predict(observation, deterministic=True)[0])
+                reached = info["is_success"]
+            solved.append(reached)
+    assert sum(solved) >= 3  # 86 % of 100 others
+
+
+def test_the_environments_need_no_learning_library() -> None:
+    code = "import sys, grasp_envs; print([name for name in ('torch', 'stable_baselines3') if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stdout + run.stderr

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import stable_baselines3 as sb3
+import torch
 from dot_world import ENV_ID, LIMIT, DotEnv, DotModel, register
 from gymnasium import spaces
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -22,21 +25,24 @@ from grasp_agent.agent.agent import GRASPAgent, MPCAgent
 from grasp_agent.core.types import Budget
 from grasp_agent.evaluation import evaluate
 from grasp_agent.evaluation.results import Results
+from grasp_agent.files.lock import locked
 from grasp_agent.models import LatentWorldModel, WorldModelConfig
-from grasp_agent.planning import GRASP, GradientDescent
+from grasp_agent.objectives.goal_distance import GoalDistance
+from grasp_agent.planning import GRASP, GradientDescent, MultiStart
 
 register()
 SQUARE = spaces.Box(-1.0, 1.0, (2,), np.float32)
 SEEDS = [3, 4, 5]
+DESCENT = MultiStart(GradientDescent(), restarts=2, refresh=1)
 
 
-def make_agent() -> MPCAgent:
-    return MPCAgent(DotModel(), SQUARE, GradientDescent(restarts=2, refresh=1), horizon=4, budget=Budget(iterations=8))
+def make_agent(**options: Any) -> MPCAgent:
+    return MPCAgent(DotModel(), SQUARE, DESCENT, **{"horizon": 4, "budget": Budget(iterations=8), **options})
 
 
 def deterministic(results: Results) -> list[tuple[Any, ...]]:
     """Everything in the rows but the times."""
-    return [tuple(row.to_row()[:-2]) for row in results.rows]
+    return [astuple(row)[:-2] for row in results.rows]
 
 
 class Script:
@@ -59,7 +65,7 @@ def test_workers_play_the_same_episodes(tmp_path: Path) -> None:
     task = {"env_id": "grasp_envs:grasp_envs/PushTReach-v0", "env_kwargs": {"goal_horizon": 5}}
     sizes = {"encoder_channels": 4, "encoder_keypoints": 4, "encoder_hidden": 8, "dynamics_hidden": 8}
     model = LatentWorldModel(WorldModelConfig(image_size=16, state_size=4, decoder_channels=0, **sizes))  # type: ignore[arg-type]
-    agent = GRASPAgent(model, SQUARE, GRASP(restarts=2, screen=1), horizon=3, budget=Budget(iterations=2))
+    agent = GRASPAgent(model, SQUARE, GRASP(restarts=2, candidates=1), horizon=3, budget=Budget(iterations=2))
     entrants = {"agent": agent, "expert": "expert"}
     here = evaluate(entrants, seeds=SEEDS, progress=False, **task)  # type: ignore[arg-type]
     there = evaluate(entrants, seeds=SEEDS, progress=False, out=tmp_path, workers=2, **task)  # type: ignore[arg-type]
@@ -110,7 +116,7 @@ def test_success_return_coverage_and_steps_are_counted_rightly() -> None:
     assert (row.success, row.success_final, row.steps) == (1, 0, LIMIT)
     assert row.steps_to_success == solved.index(True) + 1
     assert row.total_return == pytest.approx(sum(rewards))
-    assert row.best_coverage == 1.0
+    assert row.best_progress == 1.0
     assert row.latency_p95_ms >= row.latency_p50_ms > 0
 
 
@@ -138,7 +144,7 @@ def test_an_episode_does_not_depend_on_who_else_plays_or_on_earlier_episodes() -
     together = evaluate({"zero": "zero", "gd": make_agent(), "random": "random"}, ENV_ID, SEEDS, progress=False)
     for name, entrant in (("gd", make_agent()), ("random", "random")):
         alone = evaluate({name: entrant}, ENV_ID, [5], progress=False).rows[0]
-        assert alone.to_row()[2:-2] == together.of(name)[2].to_row()[2:-2]
+        assert astuple(alone)[2:-2] == astuple(together.of(name)[2])[2:-2]
 
 
 def test_evaluate_policy_of_stable_baselines3_finds_the_same_return() -> None:
@@ -233,13 +239,14 @@ def test_a_killed_run_goes_on_without_losing_or_repeating_an_episode(tmp_path: P
     code = KILLED.format(tests=str(Path(__file__).parents[1]), fatal=fatal, seeds=SEEDS, out=str(out))
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    survived = (out / "results.csv").read_text().splitlines()
-    assert len(survived) == 1 + 4
-    assert json.loads((out / "results.json").read_text())["summary"] is None
+    survived = [part.read_text().splitlines()[1] for part in sorted((out / "results.parts").iterdir())]
+    assert len(survived) == 4
+    assert "summary" not in json.loads((out / "results.json").read_text())
 
     resumed = evaluate(["expert", "random", "zero"], ENV_ID, SEEDS, out=out, progress=False)
     whole = evaluate(["expert", "random", "zero"], ENV_ID, SEEDS, out=reference, progress=False)
-    assert (out / "results.csv").read_text().splitlines()[:5] == survived
+    assert (out / "results.csv").read_text().splitlines()[1:5] == survived
+    assert sorted(path.name for path in out.iterdir()) == ["results.csv", "results.json"]
     assert deterministic(resumed) == deterministic(whole)
     with open(out / "results.csv", newline="") as one, open(reference / "results.csv", newline="") as other:
         assert [row[:-2] for row in csv.reader(one)] == [row[:-2] for row in csv.reader(other)]
@@ -252,19 +259,118 @@ def test_a_finished_run_is_read_back_without_playing(tmp_path: Path) -> None:
     assert again.rows == first.rows
 
 
-def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seeds": [2]}, "seeds"),
+        ({"batch": 2}, "batch"),
+        ({"env_kwargs": {"limit": 3}}, "env_kwargs"),
+        ({"first_budget": Budget(iterations=9)}, r"entrants\.gd\.first_budget\.iterations"),
+        ({"objective": GoalDistance(weights=torch.tensor([1.0, 0.5]))}, r"entrants\.gd\.objective"),
+        ({"objective": GoalDistance(running=0.0)}, r"entrants\.gd\.objective"),
+    ],
+)
+def test_a_run_with_other_settings_is_not_continued(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+    def run(**changed: Any) -> None:
+        options = {name: changed.pop(name) for name in ("first_budget", "objective") if name in changed}
+        arguments = {"seeds": [1], "env_kwargs": {"limit": 2}, **changed}
+        evaluate({"gd": make_agent(**options)}, ENV_ID, out=tmp_path, progress=False, **arguments)
+
+    run()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=f"same settings to continue, got one with other {named}"):
+        run(**changes)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    run()
+
+
+def test_another_entrant_is_another_run(tmp_path: Path) -> None:
     evaluate(["zero"], ENV_ID, [1], out=tmp_path, progress=False)
-    before = (tmp_path / "results.csv").read_bytes()
-    for arguments in ((["zero"], [2]), (["zero", "random"], [1])):
-        with pytest.raises(ValueError, match="same settings to continue"):
-            evaluate(arguments[0], ENV_ID, arguments[1], out=tmp_path, progress=False)
-    assert (tmp_path / "results.csv").read_bytes() == before
+    with pytest.raises(ValueError, match=r"got one with other entrants\.random"):
+        evaluate(["zero", "random"], ENV_ID, [1], out=tmp_path, progress=False)
+
+
+def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path),
+        pytest.raises(RuntimeError, match=f"no other run writes to, but process {os.getpid()} does"),
+    ):
+        evaluate(["zero"], ENV_ID, [1], out=tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_error_in_the_middle_keeps_the_episodes_done(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="StopIteration"):
         evaluate({"script": Script([])}, ENV_ID, [1, 2], out=tmp_path, progress=False)
-    assert len((tmp_path / "results.csv").read_text().splitlines()) == 2
+    resumed = evaluate({"script": Script([])}, ENV_ID, [1, 2], out=tmp_path, progress=False)
+    assert [row.episode for row in resumed.rows] == [0, 1]
+
+
+# ---- batches -----------------------------------------------------------------------------------------------
+
+
+def test_a_batch_plays_the_same_episodes(tmp_path: Path) -> None:
+    seeds = [3, 4, 5, 6, 7, 8, 9]
+    entrants = {"gd": make_agent(), "random": "random", "expert": "expert"}
+    one_by_one = evaluate(entrants, ENV_ID, seeds, progress=False)
+    together = evaluate(entrants, ENV_ID, seeds, progress=False, batch=3, out=tmp_path)
+    assert [(row.entrant, row.episode) for row in together.rows] == [(n, e) for e in range(7) for n in entrants]
+    for a, b in zip(one_by_one.rows, together.rows, strict=True):
+        assert replace(a, total_return=0.0, latency_p50_ms=0.0, latency_p95_ms=0.0) == replace(
+            b, total_return=0.0, latency_p50_ms=0.0, latency_p95_ms=0.0
+        )
+        assert a.total_return == pytest.approx(b.total_return, abs=1e-4)
+    with open(tmp_path / "results.csv", newline="") as file:
+        rows = [(int(row["episode"]), row["entrant"]) for row in csv.DictReader(file)]
+    assert rows == [(episode, name) for episode in range(7) for name in entrants], "in order, whoever was ready first"
+
+
+def test_a_batch_decides_once_for_all_its_episodes() -> None:
+    model = DotModel()
+    batches: list[int] = []
+    encode = model.encode
+
+    def watched(observations: Any) -> Any:
+        batches.append(len(observations))
+        return encode(observations)
+
+    model.encode = watched  # type: ignore[method-assign]
+    agent = MPCAgent(model, SQUARE, DESCENT, horizon=4, budget=Budget(iterations=2))
+    evaluate({"gd": agent}, ENV_ID, [3, 4, 5, 6, 7], env_kwargs={"limit": 3}, progress=False, batch=2)
+    # Five episodes of three steps in two slots: two, two, and the last one alone; goals are encoded besides.
+    assert sorted(batches[-3:]) == [1, 1, 1] and batches.count(2) >= 6
+
+
+def test_a_batch_is_resumed(tmp_path: Path) -> None:
+    class Interrupted(Script):
+        """Ends in Ctrl-C at the given call."""
+
+        def __init__(self, fatal: int | None) -> None:
+            super().__init__([], [], [], [])
+            self.fatal = fatal
+
+        def predict(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            if len(self.calls) == self.fatal:
+                raise KeyboardInterrupt
+            return super().predict(*args, **kwargs)
+
+    seeds, kwargs = [1, 2, 3, 4], {"limit": 2}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate({"a": Interrupted(7)}, ENV_ID, seeds, env_kwargs=kwargs, out=tmp_path, progress=False, batch=2)
+    assert len(list((tmp_path / "results.parts").iterdir())) == 2
+    rest = Interrupted(None)
+    results = evaluate({"a": rest}, ENV_ID, seeds, env_kwargs=kwargs, out=tmp_path, progress=False, batch=2)
+    assert [row.seed for row in results.rows] == seeds and len(rest.calls) == 4
+
+
+def test_a_batch_cannot_share_seconds() -> None:
+    for options in ({"budget": Budget(seconds=0.1)}, {"first_budget": Budget(seconds=0.1)}):
+        with pytest.raises(
+            ValueError, match=r"entrant 'gd': expected a budget of iterations with batch 2.*try batch 1"
+        ):
+            evaluate({"gd": make_agent(**options)}, ENV_ID, SEEDS, progress=False, batch=2)
+    with pytest.raises(ValueError, match="batch: expected at least 1, got 0"):
+        evaluate(["zero"], ENV_ID, SEEDS, progress=False, batch=0)
 
 
 def test_the_progress_bar_goes_to_the_standard_error_stream(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import astuple
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -16,7 +17,7 @@ from PIL import Image
 from grasp_agent.agent.agent import MPCAgent
 from grasp_agent.core.types import Budget
 from grasp_agent.evaluation import evaluate, record_video
-from grasp_agent.planning import GradientDescent
+from grasp_agent.planning import GradientDescent, MultiStart
 
 register()
 FPS = 10
@@ -25,7 +26,9 @@ FRAMES = LIMIT + 1 + FPS  # every step, the start, and a second of standing stil
 
 def make_agent() -> MPCAgent:
     square = spaces.Box(-1.0, 1.0, (2,), np.float32)
-    return MPCAgent(DotModel(), square, GradientDescent(restarts=2), horizon=4, budget=Budget(iterations=8))
+    return MPCAgent(
+        DotModel(), square, MultiStart(GradientDescent(), restarts=2), horizon=4, budget=Budget(iterations=8)
+    )
 
 
 def decode(path: Path) -> tuple[np.ndarray, float]:
@@ -62,7 +65,7 @@ def test_mp4_shows_everyone_side_by_side_at_the_environments_rate(tmp_path: Path
 def test_filmed_episodes_are_those_of_evaluate(tmp_path: Path) -> None:
     filmed = record_video({"gd": make_agent()}, ENV_ID, [3], tmp_path / "a.gif", panel_size=64)
     played = evaluate({"gd": make_agent()}, ENV_ID, [3], progress=False).rows
-    assert filmed[0].to_row()[:-2] == played[0].to_row()[:-2]
+    assert astuple(filmed[0])[:-2] == astuple(played[0])[:-2]
 
 
 def test_gif_has_the_environments_rate_and_marks_success(tmp_path: Path) -> None:

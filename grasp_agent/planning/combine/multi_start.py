@@ -122,16 +122,17 @@ class MultiStart:
     def step(self, problem: Problem, search: Search) -> Search:
         """One iteration of the solver on every restart that takes part."""
         i = int(search.iteration[0])
-        width = self._width(i)
+        width, following = self._width(i), self._width(i + 1)
+        turn = 0 if self.resample is None else self.resample.turn(i + 1)
         serial = repeat_problem(problem, width)
         inner, made = self.solver.step(serial, _flat(search.inner, width))
         search = replace(search, iteration=search.iteration + 1, inner=_with_rest(inner, search.inner))
         if made is not None:
             search = _keep(search, made)
-        following = self._width(i + 1)
+        if following < width or turn:  # both go by what the iterations so far have brought
+            search = self._evaluated(problem, search, width)
         if following < width:
             search = _cheapest_first(search)
-        turn = 0 if self.resample is None else self.resample.turn(i + 1)
         return self._resampled(problem, search, following, turn) if turn else search
 
     def _width(self, iterations: int) -> int:
@@ -149,7 +150,9 @@ class MultiStart:
 
     def evaluate(self, problem: Problem, search: Search) -> Search:
         """Roll out the plans that the solver stands at, where it has not done so, and keep the cheapest."""
-        width = self._width(int(search.iteration[0]))
+        return self._evaluated(problem, search, self._width(int(search.iteration[0])))
+
+    def _evaluated(self, problem: Problem, search: Search, width: int) -> Search:
         now = self.solver.current(repeat_problem(problem, width), _flat(search.inner, width))
         return _keep(search, now.as_plans)
 
@@ -183,12 +186,16 @@ class MultiStart:
 
     def finish(self, problem: Problem, search: Search) -> Plan:
         """The plan to return; `solve` fills in what it knows of status, trace, iterations and time."""
-        width = self._width(int(search.iteration[0]))
+        widths = torch.tensor([self._width(i) for i in search.iteration.tolist()])
+        width = int(widths.max())
         index = search.kept.cost.argmin(dim=1)
         best = search.best
         if self.select is not None and width > 1:
-            index = self.select.choose(problem, _first(search.kept, width), split(search.keys, 3))
-            chosen = search.kept.take(index.unsqueeze(1))
+            kept = _first(search.kept, width)
+            dropped = torch.arange(width) >= widths.unsqueeze(1)
+            kept = replace(kept, cost=kept.cost.masked_fill(dropped.to(kept.cost.device), torch.inf))
+            index = self.select.choose(problem, kept, split(search.keys, 3))
+            chosen = kept.take(index.unsqueeze(1))
             best = where_rows(chosen.cost[:, 0].isfinite(), chosen, best)
         cost = best.cost[:, 0]
         return Plan(

@@ -40,9 +40,12 @@ class RobustChoice:
 
     @torch.no_grad()
     def choose(self, problem: Problem, plans: Plans, keys: Tensor) -> Tensor:
-        """Which of the plans [B, M] to take, [B]; `keys` [B] are random keys."""
-        cost = self.cost_under_noise(problem, plans.actions, keys)
-        return cost.masked_fill(plans.cost.isinf(), torch.inf).argmin(dim=1)
+        """Which of the plans [B, M] to take, [B]; `keys` [B] are random keys.
+
+        Plans of infinite cost are taken only if there are no others; if noise breaks all of them, the cheapest is.
+        """
+        cost = self.cost_under_noise(problem, plans.actions, keys).masked_fill(plans.cost.isinf(), torch.inf)
+        return torch.where(cost.isinf().all(dim=1), plans.cost.argmin(dim=1), cost.argmin(dim=1))
 
     @torch.no_grad()
     def cost_under_noise(self, problem: Problem, u: Tensor, keys: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ from grasp_agent.core.checks import at_least, choice, fraction, positive
 from grasp_agent.core.types import Problem
 from grasp_agent.planning.plans import Plans, Start, Trajectory, scored_start
 from grasp_agent.planning.rollout import environment_units, latent_scale, one_step, per_row, zero_plan
-from grasp_agent.planning.solvers.descent import Moments, descent, no_moments, require_gradient
+from grasp_agent.planning.solvers.descent import Moments, descent, no_moments, require_gradient, to_actions
 from grasp_agent.planning.solvers.solver import Solver
 from grasp_agent.planning.virtual_states import shift_states, straight_line, with_goal
 
@@ -130,14 +130,16 @@ class LatCo(Solver[LatCoState]):
     def _descended(self, problem: Problem, state: LatCoState) -> LatCoState:
         """One step of Adam on the Lagrangian, and one of the multipliers."""
         u, s = state.actions.detach().requires_grad_(True), state.states.detach().requires_grad_(True)
-        predicted = one_step(problem, u, s[:, :-1])
+        read = u.detach().requires_grad_(True)  # u as the model reads it, so that a model that does not is noticed
+        predicted = one_step(problem, read, s[:, :-1])
         require_gradient(predicted)
         defects = (predicted - s).flatten(2).square().mean(2) / state.scale.square().unsqueeze(1)
         beyond = (u.square() - 1).clamp(min=0).sum(2)
         cost = problem.objective.trajectory_cost(s, environment_units(problem, u), problem.goal) / state.cost_scale
         ties = (state.defect_weights * defects + state.bound_weights * beyond).sum(1)
         weight = 1 + state.defect_weights.mean(1) + state.bound_weights.mean(1)
-        to_u, to_s = torch.autograd.grad(((cost + ties) / weight).sum(), (u, s))
+        to_u, to_s, through_model = torch.autograd.grad(((cost + ties) / weight).sum(), (u, s, read), allow_unused=True)
+        to_u = to_u + to_actions(through_model)
 
         scale = per_row(state.scale, s)
         to_u, to_s = (g.nan_to_num(0.0, 0.0, 0.0) for g in (to_u, to_s * scale))

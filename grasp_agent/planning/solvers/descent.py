@@ -70,13 +70,23 @@ def clipped(gradient: Tensor, limit: float | None) -> Tensor:
     return gradient * per_row(limit / norms(gradient).clamp(min=limit), gradient)
 
 
+_CUT_OFF = (
+    "world model: expected predictions that depend differentiably on the actions, got no gradient; "
+    "try removing no_grad() or detach() from its predict, or a planner without gradients such as CEM"
+)
+
+
 def require_gradient(predicted: Tensor) -> None:
-    """Raise a ValueError if the model's predictions are cut off from the actions."""
+    """Raise a ValueError if the model's predictions are cut off from all that they could depend on."""
     if not predicted.requires_grad:
-        raise ValueError(
-            "world model: expected predictions that depend differentiably on the actions, got no gradient; "
-            "try removing no_grad() or detach() from its predict, or a planner without gradients such as CEM"
-        )
+        raise ValueError(_CUT_OFF)
+
+
+def to_actions(gradient: Tensor | None) -> Tensor:
+    """The gradient that came back to the actions a model has read; a ValueError if there is none."""
+    if gradient is None:
+        raise ValueError(_CUT_OFF)
+    return gradient
 
 
 def rollout_gradient(problem: Problem, u: Tensor) -> tuple[Tensor, Plans]:
@@ -88,5 +98,5 @@ def rollout_gradient(problem: Problem, u: Tensor) -> tuple[Tensor, Plans]:
     cost, states = true_cost(problem, u.unsqueeze(1))
     require_gradient(states)
     total = cost.masked_fill(cost.isinf(), 0.0).sum()  # a broken plan contributes nothing, not infinity
-    (gradient,) = torch.autograd.grad(total, u)
-    return gradient, Plans(u.detach().unsqueeze(1), states.detach(), cost.detach())
+    (gradient,) = torch.autograd.grad(total, u, allow_unused=True)
+    return to_actions(gradient), Plans(u.detach().unsqueeze(1), states.detach(), cost.detach())

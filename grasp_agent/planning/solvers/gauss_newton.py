@@ -25,7 +25,7 @@ from grasp_agent.core.checks import positive
 from grasp_agent.core.types import Problem
 from grasp_agent.planning.plans import Plans, Start, score, start_at
 from grasp_agent.planning.rollout import environment_units, step_windows
-from grasp_agent.planning.solvers.descent import require_gradient
+from grasp_agent.planning.solvers.descent import require_gradient, to_actions
 from grasp_agent.planning.solvers.solver import Solver
 
 LARGEST_LATENT = 512
@@ -112,18 +112,18 @@ def quadratic_model(problem: Problem, u: Tensor, states: Tensor) -> tuple[Tensor
         ValueError: the latent is too large, or the predictions do not depend on the actions.
     """
     b, steps, size = u.shape
-    to_states, to_actions = linearisation(problem, u, states)
+    to_states, to_blocks = linearisation(problem, u, states)
     by_state, state_curvature, by_action, action_curvature = _cost_slopes(problem, u, states)
     h, d = problem.model.history, to_states.shape[2]
     with torch.no_grad():
         half_range = (problem.high - problem.low) / 2
-        to_actions = to_actions * half_range
+        to_blocks = to_blocks * half_range
         past = [u.new_zeros(b, d, steps * size)] * h  # X of the last h states; real ones do not move
         sensitivities = []
         for t in range(steps):
             following = torch.bmm(to_states[:, t].flatten(2), torch.cat(past, dim=1))
             reach = min(h, t + 1)  # blocks of the plan that F reads
-            following[:, :, (t + 1 - reach) * size : (t + 1) * size] += to_actions[:, t, :, h - reach :].flatten(2)
+            following[:, :, (t + 1 - reach) * size : (t + 1) * size] += to_blocks[:, t, :, h - reach :].flatten(2)
             past = [*past[1:], following]
             sensitivities.append(following)
         x = torch.stack(sensitivities, dim=1)  # [B, T, D, T * A]
@@ -160,12 +160,10 @@ def linearisation(problem: Problem, u: Tensor, states: Tensor) -> tuple[Tensor, 
         to_states, to_blocks = torch.autograd.grad(
             predicted, (frames, blocks), each, is_grads_batched=True, allow_unused=True
         )
-    if to_blocks is None:
-        require_gradient(predicted.detach())
     if to_states is None:  # a model that looks at the actions alone
         to_states = frames.new_zeros(d, *frames.shape)
     to_states = to_states.movedim(0, 1).reshape(b, steps, d, h, d)
-    to_blocks = to_blocks.movedim(0, 1).reshape(b, steps, d, h, size)
+    to_blocks = to_actions(to_blocks).movedim(0, 1).reshape(b, steps, d, h, size)
     return to_states.nan_to_num(0.0, 0.0, 0.0), to_blocks.nan_to_num(0.0, 0.0, 0.0)
 
 

@@ -7,8 +7,9 @@
     u_{k+1} = clip(u_k + alpha d, -1, 1),   alpha the cheapest of several, tried side by side
 
 Liu and Nocedal, "On the limited memory BFGS method for large scale optimization" (1989). The line search is a batched
-rollout of several step lengths; if none improves the plan, the row stays and its memory is forgotten. Actions that
-stand at a bound and are pushed against it are left out of the step.
+rollout of several step lengths; if none improves the plan, the row stays and its memory is forgotten. A step without
+memory goes down the gradient, ten times less far after each such step in vain. Actions that stand at a bound and are
+pushed against it are left out of the step.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from grasp_agent.planning.solvers.descent import norms, rollout_gradient
 from grasp_agent.planning.solvers.solver import Solver
 
 _LENGTHS = (2.0, 1.0, 0.3, 0.1, 0.01)
-_FIRST_STEP = 0.3
-"""Largest change of an action in a step without memory, in half-ranges of the action."""
+_FIRST_STEP, _SHORTEST_STEP = 0.3, 1e-6
+"""Largest change of an action in a step without memory, in half-ranges of the action: at first, and at the least."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class LBFGSState:
     plan: u with its rollout and cost.
     gradient: g at the plan before, [B, T * A]; zero in the beginning.
     moved: s of the last step, [B, T * A]; zero if there was none.
+    reach: largest change of an action in a step without memory, [B].
     steps: s_i, newest last, [B, m, T * A]; zero where there is none yet.
     changes: y_i, [B, m, T * A].
     """
@@ -44,6 +46,7 @@ class LBFGSState:
     plan: Start
     gradient: Tensor
     moved: Tensor
+    reach: Tensor
     steps: Tensor
     changes: Tensor
 
@@ -70,7 +73,8 @@ class LBFGS(Solver[LBFGSState]):
     def init(self, problem: Problem, start: Start, keys: Tensor) -> LBFGSState:
         zero = torch.zeros_like(start.actions.flatten(1))
         pairs = zero.unsqueeze(1).repeat(1, self.memory, 1)
-        return LBFGSState(Start(start.actions, start.states, start.cost), zero, zero, pairs, pairs)
+        reach = torch.full_like(start.cost, _FIRST_STEP)
+        return LBFGSState(Start(start.actions, start.states, start.cost), zero, zero, reach, pairs, pairs)
 
     def step(self, problem: Problem, state: LBFGSState) -> tuple[LBFGSState, Plans | None]:
         gradient, _ = rollout_gradient(problem, state.plan.actions)
@@ -81,20 +85,22 @@ class LBFGS(Solver[LBFGSState]):
             direction = -free * _two_loops(free * g, steps * free.unsqueeze(1), changes * free.unsqueeze(1))
             uphill = (direction * g).sum(1) >= 0
             largest = (free * g).abs().amax(1).clamp(min=1e-12)
-            plain = -free * g * per_row(_FIRST_STEP / largest, g)
-            known = (steps[:, -1] != 0).any(1)
-            direction = torch.where(per_row(~known | uphill, g), plain, direction)
+            without_memory = uphill | ~(steps[:, -1] != 0).any(1)
+            plain = -free * g * per_row(state.reach / largest, g)
+            direction = torch.where(per_row(without_memory, g), plain, direction)
             lengths = g.new_tensor(_LENGTHS).view(1, -1, 1)
             tried = (u.unsqueeze(1) + lengths * direction.unsqueeze(1)).clamp_(-1, 1)
         best = score(problem, tried.unflatten(2, state.plan.actions.shape[1:])).cheapest()
-        better = best.cost < state.plan.cost.unsqueeze(1)
+        better = (best.cost < state.plan.cost.unsqueeze(1)).squeeze(1)
         kept = state.plan.as_plans.or_cheaper(best)
         plan = start_at(kept)
-        remembered = per_row(better[:, 0], steps)
+        remembered = per_row(better, steps)
+        shorter = torch.where(without_memory, state.reach / 10, state.reach).clamp(min=_SHORTEST_STEP)
         moved = LBFGSState(
             plan=plan,
             gradient=g,
             moved=plan.actions.flatten(1) - u,
+            reach=torch.where(better, _FIRST_STEP, shorter),
             steps=torch.where(remembered, steps, 0.0),
             changes=torch.where(remembered, changes, 0.0),
         )
@@ -102,8 +108,8 @@ class LBFGS(Solver[LBFGSState]):
 
     def restart(self, problem: Problem, state: LBFGSState, start: Start, keys: Tensor) -> LBFGSState:
         """Keep the pairs, which tell of the curvature; the step to the new plan is none of them."""
-        plan = Start(start.actions, start.states, start.cost)
-        return replace(state, plan=plan, moved=torch.zeros_like(state.moved))
+        plan, reach = Start(start.actions, start.states, start.cost), torch.full_like(state.reach, _FIRST_STEP)
+        return replace(state, plan=plan, moved=torch.zeros_like(state.moved), reach=reach)
 
     def current(self, problem: Problem, state: LBFGSState) -> Start:
         return state.plan

@@ -42,6 +42,7 @@ from grasp_agent.planning.solvers.descent import (
     no_moments,
     norms,
     require_gradient,
+    to_actions,
 )
 from grasp_agent.planning.solvers.solver import Solver
 from grasp_agent.planning.virtual_states import shift_states, straight_line, towards_goal, with_goal
@@ -126,8 +127,8 @@ class Lifted(Solver[LiftedState]):
         gamma = self.goal_weight * fade if self.anneal_goal else self.goal_weight
 
         loss = self._loss(problem, a, s, gamma, i) / state.scale.square()
-        to_a, to_s = torch.autograd.grad(loss.sum(), (a, s), allow_unused=True, materialize_grads=True)
-        to_a, to_s = self._conditioned(to_a, to_s * per_row(state.scale, s))
+        to_a, to_s = torch.autograd.grad(loss.sum(), (a, s), allow_unused=True)
+        to_a, to_s = self._conditioned(to_actions(to_a), to_s * per_row(state.scale, s))
 
         change_a, action_moments = descent(self.optimizer, self.action_rate, to_a, state.action_moments)
         change_s, state_moments = descent(self.optimizer, self.state_rate, to_s, state.state_moments)
@@ -146,12 +147,12 @@ class Lifted(Solver[LiftedState]):
 
     def _loss(self, problem: Problem, a: Tensor, s: Tensor, gamma: float, i: int) -> Tensor:
         """L_dyn + gamma * L_goal of every row, [B], over the whole plan or the window that is due."""
-        following = with_goal(problem, s)
+        following, seen = with_goal(problem, s), s.detach() if self.stop_gradient else s
         if problem.horizon > self.window:
             begin = self._window(problem.horizon, i)
             following = following[:, begin : begin + self.window]
-            problem, a, s = part_of(problem, a, s, begin, self.window)
-        predicted = one_step(problem, a, s.detach() if self.stop_gradient else s)
+            problem, a, seen = part_of(problem, a, seen, begin, self.window)
+        predicted = one_step(problem, a, seen)
         require_gradient(predicted)
         dynamics = (predicted - following).square().flatten(1).sum(1)
         goal = repeat_rows(problem.goal, predicted.shape[1])

@@ -61,7 +61,7 @@ class RandomShooting(Solver[ShootingState]):
         return 1
 
     def init(self, problem: Problem, start: Start, keys: Tensor) -> ShootingState:
-        return ShootingState(keys, start)
+        return ShootingState(keys, Start(start.actions, start.states, start.cost))
 
     def step(self, problem: Problem, state: ShootingState) -> tuple[ShootingState, Plans | None]:
         proposed = self.samples // 2 if proposes(problem.model) else 0

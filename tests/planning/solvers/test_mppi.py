@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
-from problems import LINEAR, linear_quadratic, linear_quadratic_optimum
+from problems import LINEAR, linear_quadratic, linear_quadratic_optimum, random_plans
 
 from grasp_agent.core.rng import make_keys, split
 from grasp_agent.planning import MPPI
+from grasp_agent.planning.action_noise import smooth_noise
+from grasp_agent.planning.plans import scored_start
 from grasp_agent.planning.rollout import normalised_units, true_cost
 from grasp_agent.planning.solvers.mppi import path_weights
-from grasp_agent.planning.warm_start import shift_actions, smooth_noise
 
 COSTS = torch.tensor([[3.0, 1.0, 2.0, 9.0, 5.0], [0.4, 0.3, 0.2, 0.1, 0.0]]).double()
 
@@ -47,42 +47,45 @@ def test_broken_samples_weigh_nothing_and_equal_ones_the_same() -> None:
 
 def test_a_cold_step_moves_to_the_best_sample_and_a_hot_one_to_the_plain_mean() -> None:
     task, keys = linear_quadratic(LINEAR["coasting, history 3, block 2"]()), make_keys(1, 2)
+    start = scored_start(task, random_plans(task))
     cold = MPPI(temperature=1e-6)
-    state = cold.step(task, cold.init(task, keys))
-    torch.testing.assert_close(state.mean, state.best.actions)
+    state, plans = cold.step(task, cold.init(task, start, keys))
+    torch.testing.assert_close(state.mean, plans.actions[:, 0])
 
     hot = MPPI(temperature=1e9, samples=5, correlation=0.8)
-    start = hot.init(task, keys)
-    noise = smooth_noise(task, split(start.keys, 0), 4, 0.8)
-    drawn = (start.mean.unsqueeze(1) + hot.scale * noise).clamp(-1, 1)
-    mean = (start.mean + drawn.sum(dim=1)) / 5
-    torch.testing.assert_close(hot.step(task, start).mean, mean)
+    begun = hot.init(task, start, keys)
+    noise = smooth_noise(task, split(begun.keys, 0), 4, 0.8)
+    drawn = (begun.mean.unsqueeze(1) + hot.scale * noise).clamp(-1, 1)
+    after, plans = hot.step(task, begun)
+    torch.testing.assert_close(after.mean, (begun.mean + drawn.sum(dim=1)) / 5)
+    cost = true_cost(task, torch.cat([begun.mean.unsqueeze(1), drawn], dim=1))[0].detach()
+    torch.testing.assert_close(plans.cost[:, 0], cost.amin(dim=1))
+    assert not torch.equal(after.keys, begun.keys)
 
 
-def test_the_mean_is_a_sample_and_the_best_sample_is_kept() -> None:
+def test_the_mean_is_a_sample() -> None:
     task = linear_quadratic(LINEAR["coasting, history 3"]())
     cost, actions = linear_quadratic_optimum(task)
-    planner = MPPI(temperature=10.0)
-    state = planner.init(task, make_keys(0, 2), start=normalised_units(task, torch.tensor(actions)))
-    for _ in range(3):
-        state = planner.step(task, state)
-    torch.testing.assert_close(state.best.cost, torch.tensor(cost))  # while the mean has long gone elsewhere
-    assert bool((state.mean - state.best.actions).abs().amax(dim=(1, 2)).gt(0.01).all())
+    solver = MPPI(temperature=10.0)
+    state = solver.init(task, scored_start(task, normalised_units(task, torch.tensor(actions))), make_keys(0, 2))
+    after, plans = solver.step(task, state)
+    torch.testing.assert_close(plans.cost[:, 0], torch.tensor(cost))
+    assert bool((after.mean - state.mean).abs().amax(dim=(1, 2)).gt(0.01).all())  # while the mean goes elsewhere
 
 
-@pytest.mark.parametrize("n", [0, 1, 4])
-def test_a_warm_start_goes_on_from_the_shifted_best_plan(n) -> None:
+def test_it_goes_on_from_the_plan_it_is_given() -> None:
     task = linear_quadratic(LINEAR["integrator, block 2"]())
-    planner = MPPI()
-    state = planner.step(task, planner.init(task, make_keys(0, 2)))
-    shifted = planner.shift(task, state, n)
-    assert torch.equal(shifted.mean, shift_actions(task, state.best.actions.unsqueeze(1), n)[:, 0])
-    torch.testing.assert_close(shifted.best.cost, true_cost(task, shifted.best.actions.unsqueeze(1))[0][:, 0])
-    assert not torch.equal(shifted.keys, state.keys)
-
-    unscored = replace(state, best=replace(state.best, cost=torch.full_like(state.best.cost, math.inf)))
-    fallback = planner.shift(task, unscored, n)
-    assert torch.equal(fallback.mean, shift_actions(task, state.mean.unsqueeze(1), n)[:, 0])
+    solver = MPPI()
+    state, _ = solver.step(task, solver.init(task, scored_start(task, random_plans(task)), make_keys(0, 2)))
+    start = scored_start(task, random_plans(task, seed=1))
+    for later in (
+        solver.shift(task, state, start, make_keys(1, 2), 1),
+        solver.restart(task, state, start, make_keys(1, 2)),
+    ):
+        assert torch.equal(later.mean, start.actions) and not torch.equal(later.keys, state.keys)
+    current = solver.current(task, state)
+    assert torch.equal(current.actions, state.mean)
+    torch.testing.assert_close(current.cost, true_cost(task, state.mean.unsqueeze(1))[0][:, 0].detach())
 
 
 @pytest.mark.parametrize(

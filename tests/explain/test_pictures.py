@@ -1,0 +1,104 @@
+"""What the pictures of a plan say: names, units and paths come from the task, and only where it knows them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from tiny_model import TINY
+
+from grasp_agent.explain import pictures
+from grasp_agent.explain.explain import Explanation, explain
+from grasp_agent.models import LatentWorldModel
+from grasp_agent.planning import GradientDescent, MultiStart
+
+
+def explained(**changes: Any) -> Explanation:
+    torch.manual_seed(0)
+    model = LatentWorldModel(replace(TINY, **changes)).eval()
+    return explain(model, MultiStart(GradientDescent(), restarts=2), 3, goal_horizon=5, iterations=3)
+
+
+@pytest.fixture(scope="module")
+def poses() -> Explanation:
+    return explained()
+
+
+@pytest.fixture(scope="module")
+def free() -> Explanation:
+    return explained(layout="free", state_size=4)
+
+
+def elsewhere(explanation: Explanation) -> Explanation:
+    """The same, as if it came from an environment of which nothing is known."""
+    settings = {**explanation.report["settings"], "environment": "walks/Walk-v0"}
+    return replace(explanation, report={**explanation.report, "settings": settings})
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for axis in figure.axes for text in axis.texts]
+
+
+def test_paths_are_where_things_were(poses: Explanation) -> None:
+    figure = pictures._draw_path(poses)
+    states = np.stack([info["state"] for info in poses.replay.infos])
+    predicted = poses.plan.states[0].numpy() * 20.0 + 255.5  # the layout's unit and centre
+    for axis in figure.axes:
+        lines = {line.get_label(): np.asarray(line.get_xydata()) for line in axis.get_lines()}
+        assert set(lines) == {"pusher, real", "body, real", "pusher, predicted", "body, predicted"}
+        np.testing.assert_allclose(lines["pusher, real"], states[:, :2], atol=1e-2)
+        np.testing.assert_allclose(lines["body, real"], states[:, 2:4], atol=1e-2)
+        np.testing.assert_allclose(lines["body, predicted"], predicted[:, 2:4], atol=1e-2)
+        assert (axis.get_xlabel(), axis.get_ylabel()) == ("x [px]", "y [px]")
+        assert axis.get_xlim() == (0, 512) and axis.get_ylim() == (512, 0)
+
+
+def test_a_free_latent_has_no_predicted_path(free: Explanation) -> None:
+    for axis in pictures._draw_path(free).axes:
+        assert [line.get_label() for line in axis.get_lines()] == ["pusher, real", "body, real"]
+
+
+def test_nothing_is_said_of_a_task_that_is_not_known(poses: Explanation) -> None:
+    unknown = elsewhere(poses)
+    figure = pictures._draw_path(unknown)
+    assert not any(axis.get_lines() for axis in figure.axes) and not figure.legends
+    assert not any("px" in text for text in words(pictures._draw_states(unknown)))
+
+
+def test_errors_stand_beside_what_they_are_of(poses: Explanation, free: Explanation) -> None:
+    real = {"success": False, "success_at_any_step": False, "pusher_px": 1.04, "body_px": 20.0, "body_deg": 3.0}
+    report = {**poses.report, "real": real, "predicted": {**real, "body_deg": 4.0}}
+    said = words(pictures._draw_states(replace(poses, report=report)))
+    assert "goal not reached\npusher 1.0 px, body 20.0 px, 3.0 deg" in said
+    assert any(text.startswith("cost ") and text.endswith("\npusher 1.0 px, body 20.0 px, 4.0 deg") for text in said)
+    assert [text for text in words(pictures._draw_states(free)) if text.startswith("cost ") and "px" in text] == []
+
+
+@pytest.mark.parametrize(
+    ("real", "outcome"),
+    [
+        ({"success": True, "success_at_any_step": True, "first_success_step": 4}, "goal reached"),
+        (
+            {"success": False, "success_at_any_step": True, "first_success_step": 4},
+            "goal reached at step 4, then left",
+        ),
+        ({"success": False, "success_at_any_step": False, "first_success_step": None}, "goal not reached"),
+    ],
+)
+def test_the_outcome_in_words(real: dict[str, Any], outcome: str, poses: Explanation) -> None:
+    assert pictures._outcome(real, poses) == outcome
+
+
+def test_every_axis_says_what_it_shows(poses: Explanation) -> None:
+    figure = pictures._draw_cost(poses)
+    labels = [(axis.get_xlabel(), axis.get_ylabel()) for axis in figure.axes]
+    cost, error = "true rollout cost [latent units²]", "mean squared error [latent units²]"
+    assert labels == [("planner iteration", cost), ("restart", cost), ("environment step", error)]
+    (best,) = (line for line in figure.axes[0].get_lines() if line.get_label() == "best so far")
+    np.testing.assert_allclose(np.asarray(best.get_ydata(), float), poses.cost_trace, rtol=1e-6)
+    (gap,) = (line for line in figure.axes[2].get_lines() if line.get_label() == "rollout against real frames")
+    np.testing.assert_allclose(np.asarray(gap.get_ydata(), float), poses.prediction_error[1:], rtol=1e-6)
