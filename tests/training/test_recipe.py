@@ -252,6 +252,27 @@ def test_states_of_an_unknown_task_are_not_guessed_at(
     assert not metrics.keys() & {"probes", "errors_by_step"} and "relative_latent_error_by_step" in metrics
 
 
+def test_poses_are_read_from_the_latent_itself_or_else_by_the_probe(
+    pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    """With the truth as latents nothing is off; turned upside down, only the probe still reads them."""
+    assert pusht_data.states is not None
+    truth = PLANAR_PUSH.latents_of_states(pusht_data.states)
+    upside_down = np.concatenate([-truth, np.zeros_like(truth[:, :2])], axis=1)
+    found = {}
+    for layout, latents in (("planar_push", truth), ("free", upside_down)):
+        recipe, folder = tiny_recipe(layout), tmp_path / layout
+        folder.mkdir()
+        np.save(folder / "latents.npy", latents)
+        training, held_out = pusht_data.split(recipe.held_out)
+        model = LatentWorldModel(replace(recipe.model, decoder_channels=0)).eval()
+        run = Run(model, pusht_data, training, held_out, folder, print)
+        found[layout] = recipe.report(run)["errors_by_step"]["0"]["body_px"]["median"]
+    assert found["planar_push"] == 0.0
+    unread = PLANAR_PUSH.errors(torch.from_numpy(-truth), torch.from_numpy(truth))["body_px"]
+    assert found["free"] < 0.3 * float(unread.median())
+
+
 def test_settings_of_a_named_recipe(pusht_data: EpisodeDataset) -> None:
     plain = make_recipe("joint", pusht_data)
     changed = make_recipe("joint", pusht_data, {"encoder": 7, "dynamics": 8}, seed=3, unroll=2)
