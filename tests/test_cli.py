@@ -241,8 +241,8 @@ CASES = {
     "evaluate: no time": (["evaluate", "MODEL", "--seconds", "-1"], "seconds: expected a positive number"),
     "evaluate: seconds of a batch": (["evaluate", "MODEL", "--seconds", "1", "--batch", "2"], "try batch 1"),
     "evaluate: no batch": (["evaluate", "MODEL", "--batch", "0"], "batch: expected at least 1, got 0"),
-    "evaluate: no horizon": (["evaluate", "MODEL", "--horizon", "0"], "horizon: expected at least 1"),
-    "evaluate: replan": (["evaluate", "MODEL", "--replan-every", "0"], "replan_every: expected 1 to"),
+    "evaluate: no horizon": (["evaluate", "MODEL", "--horizon", "0"], "horizon: expected a whole number of at least 1"),
+    "evaluate: replan": (["evaluate", "MODEL", "--replan-every", "0"], "replan_every: expected a whole number from 1"),
     "evaluate: goal horizon": (["evaluate", "MODEL", "--goal-horizon", "1"], "goal_horizon"),
     "evaluate: another argument": (
         ["evaluate", "MODEL", "--env", "grasp_envs/PushT-v0", "--goal-horizon", "25"],

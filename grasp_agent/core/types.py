@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
 
 Observation = Tensor | Mapping[str, Tensor]
@@ -170,21 +169,3 @@ class Budget:
             raise ValueError(f"Budget.patience: expected at least 1 or None, got {self.patience}")
         if self.tolerance < 0:
             raise ValueError(f"Budget.tolerance: expected 0 or more, got {self.tolerance}")
-
-
-def check_tensor(name: str, value: Any, shape: tuple[int | None, ...]) -> Tensor:
-    """Return `value` if it is a finite tensor of `shape` (None matches any length), else say what is wrong.
-
-    Raises:
-        TypeError: not a tensor.
-        ValueError: wrong shape, or NaN or infinity inside.
-    """
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
-    fits = value.ndim == len(shape) and all(s is None or s == n for s, n in zip(shape, value.shape, strict=True))
-    if not fits:
-        want = "[" + ", ".join("any" if s is None else str(s) for s in shape) + "]"
-        raise ValueError(f"{name}: expected shape {want}, got {list(value.shape)}")
-    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
-    return value

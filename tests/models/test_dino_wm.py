@@ -223,7 +223,7 @@ PLANNERS = {
 
 @pytest.mark.parametrize("planner", PLANNERS.values(), ids=PLANNERS.keys())
 def test_planners_search_among_grids_of_patches(planner: Any) -> None:
-    problem = posed(tiny_dino())
+    problem = posed(tiny_dino().double())  # its costs end near zero, where single precision is noise
     keys = make_keys(7, 3)
     plan, _ = solve(planner, problem, Budget(15), seed=keys)
     with torch.no_grad():
@@ -238,7 +238,7 @@ def test_planners_search_among_grids_of_patches(planner: Any) -> None:
     rows = torch.tensor([1])
     single = select_problem(problem, rows)
     alone, _ = solve(planner, single, Budget(15), seed=keys[rows])
-    torch.testing.assert_close(alone.actions[0], plan.actions[1], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(alone.actions[0], plan.actions[1], atol=1e-6, rtol=1e-6)
 
 
 def test_rollouts_read_history_oldest_first() -> None:

@@ -45,7 +45,7 @@ PLANNERS_OF_NAME: dict[str, tuple[int, float]] = {
     "icem": (25, 0.1),
     "mppi": (30, 0.1),
     "latco": (60, 0.25),
-    "shooting": (30, 0.4),
+    "shooting": (120, 0.4),
 }
 SOLVERS = {
     "gauss_newton": (GaussNewton(), 12, 1e-3),
@@ -58,7 +58,7 @@ SOLVERS = {
     "shooting": (RandomShooting(), 30, 0.4),
     "lifted": (Lifted(optimizer="sgd", action_rate=0.5, state_rate=0.2, goal_weight=0.3), 100, 0.6),
     "lifted and gd": (Alternate(Lifted(), GradientDescent(), steps=(5, 30)), 70, 0.05),
-    "lifted and cem": (Alternate(Lifted(), CEM(floor=0.02), steps=(5, 10)), 45, 0.1),
+    "lifted and cem": (Alternate(Lifted(), CEM(floor=0.02), steps=(5, 10)), 75, 0.2),
     "gauss_newton and lifted": (Alternate(GaussNewton(), Lifted(init_states="rollout"), steps=(4, 1)), 20, 1e-3),
 }
 PROBLEMS: dict[str, Callable[[], Problem]] = {
