@@ -62,7 +62,8 @@ SOLVERS = {
     "gauss_newton and lifted": (Alternate(GaussNewton(), Lifted(init_states="rollout"), steps=(4, 1)), 20, 1e-3),
 }
 PROBLEMS: dict[str, Callable[[], Problem]] = {
-    name: (lambda make=make: linear_quadratic(make())) for name, make in LINEAR.items() if name != "integrator"
+    name: (lambda make=LINEAR[name]: linear_quadratic(make()))
+    for name in ("double integrator", "coasting, history 3, block 2", "patches")
 }
 PROBLEMS |= {"obstacle": obstacle, "pendulum": pendulum}
 

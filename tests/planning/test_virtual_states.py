@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from problems import LINEAR, linear_quadratic
+from problems import LINEAR, integrator, linear_quadratic
 
 from grasp_agent.planning.virtual_states import shift_states, straight_line, towards_goal, with_goal
 
@@ -54,6 +54,14 @@ def test_states_move_by_fractions_of_a_block_and_end_at_the_goal(steps, expected
     task = replace(block_problem(), goal=torch.full((2, 2), 8.0).double())  # s_4
     states = torch.tensor([1.0, 2.0, 4.0]).double().view(1, 3, 1).expand(2, 3, 2)  # s_1, s_2, s_3
     assert shift_states(task, states, steps)[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1, [2.0, 4 + 8 / 3]), (2, [3.0, 4 + 16 / 3]), (4, [4 + 8 / 3, 12.0])])
+def test_a_third_of_a_block_is_a_third_of_the_way(steps, expected) -> None:
+    task = linear_quadratic(integrator(block=3), horizon=3)
+    task = replace(task, goal=torch.full((2, 2), 12.0).double())  # s_3
+    states = torch.tensor([1.0, 4.0]).double().view(1, 2, 1).expand(2, 2, 2)  # s_1, s_2
+    torch.testing.assert_close(shift_states(task, states, steps)[0, :, 0], torch.tensor(expected, dtype=torch.float64))
 
 
 def test_a_plan_of_one_step_has_no_virtual_states() -> None:

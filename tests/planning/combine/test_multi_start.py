@@ -203,8 +203,10 @@ def test_a_late_evaluation_adds_the_plans_that_were_not_rolled_out() -> None:
 def test_the_zero_plan_is_a_candidate(name) -> None:
     task = linear_quadratic(LINEAR["integrator"](), action=100.0)  # doing anything at all costs more than it brings
     task = with_model(task, Proposes(task.model))
-    plan, _ = solve(planner_for(name, task.model, select=None), task, Budget(1))
-    assert bool((plan.cost <= true_cost(task, zero_plan(task).unsqueeze(1))[0][:, 0] + 1e-12).all())
+    plan, search = solve(planner_for(name, task.model, select=None), task, Budget(1))
+    zero = true_cost(task, zero_plan(task).unsqueeze(1))[0][:, 0]
+    assert bool((plan.cost <= zero + 1e-12).all()) and bool((plan.cost_trace <= zero.unsqueeze(1) + 1e-12).all())
+    assert torch.equal(search.cost, search.best.cost[:, 0])
 
 
 # ----- successive halving -----
@@ -370,13 +372,15 @@ def test_what_the_solver_has_not_rolled_out_is_not_thrown_away() -> None:
 
 
 def test_every_turn_draws_other_noise() -> None:
-    task = problem()
-    planner = MultiStart(Walker(0.0), restarts=1, candidates=0, resample=TailResample(3, scale=1e-6))
+    task = problem(horizon=2)
+    planner = MultiStart(Walker(0.0), restarts=1, candidates=0, resample=TailResample(3))
     search = planner.begin(task, KEYS)
     search = replace(search, kept=replace(search.kept, cost=search.kept.cost + 1e9))  # every ending is cheaper
     first = planner.step(task, search)
-    again = planner.step(task, replace(search, iteration=search.iteration + 1))
-    assert not torch.allclose(first.kept.actions[..., 3:, :], again.kept.actions[..., 3:, :], rtol=0, atol=1e-9)
+    third = planner.step(task, replace(search, iteration=search.iteration + 2))  # cut at the same place
+    assert bool(first.kept.actions[..., 1, :].all()) and not first.kept.actions[..., 0, :].any()
+    assert not third.kept.actions[..., 0, :].any()
+    assert not torch.allclose(first.kept.actions, third.kept.actions)
 
 
 # ----- the choice in the end -----
@@ -420,6 +424,20 @@ def test_a_dropped_restart_is_no_plan_to_choose() -> None:
     search = steps(alone, task, alone.begin(task, KEYS), 1)
     plan = alone.finish(task, search)
     assert len(select.notes) == 1 and torch.equal(plan.cost, search.cost)  # one is left: no choice
+
+
+def test_what_a_row_has_dropped_is_no_plan_to_choose_whatever_its_neighbours_have() -> None:
+    task = problem()
+    select = Takes()
+    planner = MultiStart(GradientDescent(), restarts=4, halving=((2, 2), (3, 1)), select=select)
+    early = steps(planner, task, planner.begin(task, KEYS), 1)
+    late = steps(planner, task, early, 1)
+    row = torch.tensor([1])
+    plan = planner.finish(task, replace_rows(early, row, select_rows(late, row)))
+    first, second = select.notes[0]
+    assert first == early.kept.cost[0].tolist()
+    assert second == [*late.kept.cost[1, :2].tolist(), torch.inf, torch.inf]
+    assert plan.cost.tolist() == [first[0], second[0]]
 
 
 def test_where_no_restart_has_a_finite_cost_the_zero_plan_is_returned() -> None:
