@@ -174,8 +174,6 @@ def iterate(
             going = stale < budget.patience
             if not bool(going.all()):
                 with _planning(problem.model):
-                    leaving = select_problem(problem, ~going), select_rows(search, ~going)
-                    everything = replace_rows(everything, rows[~going], _in_groups(planner.evaluate, *leaving))
                     problem, search = select_problem(problem, going), select_rows(search, going)
                 converged = converged.index_fill(0, rows[~going], True)
                 rows, reference, stale = rows[going], reference[going], stale[going]
@@ -261,7 +259,8 @@ def check_problem(problem: Problem) -> None:
 
 def _ordinary(x: Tensor) -> Tensor:
     """Free of the caller's graph, and able to take part in one: inference tensors cannot."""
-    return x.detach().clone() if x.is_inference() else x.detach()
+    with torch.inference_mode(False):
+        return x.detach().clone() if x.is_inference() else x.detach()
 
 
 def _ordinary_problem(problem: Problem) -> Problem:

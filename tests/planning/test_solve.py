@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from walker import Walker
 from grasp_agent.core.rng import make_keys
 from grasp_agent.core.rows import replace_rows, select_rows
 from grasp_agent.core.types import Budget, Status
+from grasp_agent.objectives.goal_distance import GoalDistance
 from grasp_agent.planning import (
     CEM,
     GRASP,
@@ -175,6 +176,23 @@ def test_a_wall_clock_budget_is_not_overshot(planner) -> None:
     assert plan.iterations >= 1 and model.calls <= 100
 
 
+@dataclass(frozen=True)
+class Ponders(RobustChoice):
+    """A choice that takes 60 model calls."""
+
+    def choose(self, problem, plans, keys):
+        for _ in range(60):
+            problem.model.predict(problem.states, torch.zeros_like(problem.low).expand(problem.batch, -1))
+        return super().choose(problem, plans, keys)
+
+
+def test_the_choice_of_the_plan_has_its_time_too() -> None:
+    model = Slow(0.004)
+    task = with_model(linear_quadratic(LINEAR["integrator"](), horizon=5), model)
+    solve(MultiStart(GradientDescent(), restarts=2, select=Ponders()), task, Budget(10_000, seconds=0.6))
+    assert model.calls <= 150  # the first choice, which shows how long it takes, among them
+
+
 def test_the_starting_plans_are_returned_however_short_the_budget() -> None:
     task = with_model(linear_quadratic(LINEAR["integrator"](), horizon=5), Slow(0.002))
     plan, search = solve(GRASP(select=None), task, Budget(100, seconds=1e-6))
@@ -291,6 +309,22 @@ def test_planning_works_inside_the_callers_context(name, context) -> None:
         later, _ = solve(planner, inside, Budget(4), search=shift(planner, inside, search, 1))
     assert torch.equal(plan.actions, expected.actions)
     assert not plan.actions.requires_grad and bool(later.cost.isfinite().all())
+
+
+class Product(GoalDistance):
+    """Rewards going the goal's way; its gradient in the states is the goal, which the graph must hold."""
+
+    def state_cost(self, states, goal):
+        return -(states * goal).flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("planner", [GradientDescent(), LBFGS(), GaussNewton(), LatCo(), Lifted()], ids=name_of)
+def test_a_goal_encoded_in_inference_mode_may_take_part_in_gradients(planner) -> None:
+    with torch.inference_mode():
+        task = replace(pendulum(horizon=4), objective=Product(running=0.0))
+        plan, search = solve(planner, task, Budget(2))
+    later, _ = solve(planner, task, Budget(2), search=shift(planner, task, search, 1))  # outside, with what is left
+    assert bool(plan.cost.isfinite().all() and later.cost.isfinite().all())
 
 
 @pytest.mark.parametrize("name", SEARCHING)
