@@ -14,7 +14,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from grasp_agent.tasks import TASKS, Task
+from grasp_agent.tasks import Task, register_task
 
 SPEED = 0.2
 TOLERANCE = 0.15
@@ -155,4 +155,4 @@ def register() -> None:
     """Register the environment and its task, once."""
     if ENV_ID not in gym.registry:
         gym.register(ENV_ID, entry_point=DotEnv)
-        TASKS[TASK.name] = TASK
+        register_task(TASK)

@@ -26,6 +26,7 @@ from grasp_agent.core.types import Budget, WorldModel
 from grasp_agent.objectives.goal_distance import GoalDistance
 from grasp_agent.planning import begin, iterate, shift
 from grasp_agent.planning.solve import finish
+from grasp_agent.rollouts.workers import one_thread
 
 ROUNDS = 3
 LONGEST = 0.5
@@ -83,15 +84,15 @@ class Timing:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def computing_alone() -> Iterator[None]:
     """Compute as the benchmark's processes do meanwhile."""
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    compute_alone()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
+    precision = torch.get_float32_matmul_precision()
+    with one_thread():
+        compute_alone()
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(precision)
 
 
 def compute_alone() -> None:
@@ -186,7 +187,7 @@ def calibrate(
     measured: dict[tuple[str, int], list[tuple[float, list[float]]]] = {}
     for horizon in horizons:  # one at a time: everybody's environments and models at once would fill the caches
         benches = {name: _Bench(c, world_model, horizon, warm, limit) for name, c in contestants.items()}
-        with one_thread():
+        with computing_alone():
             for turn in range(1 + ROUNDS):
                 for name, bench in benches.items():
                     if turn == 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from grasp_agent.benchmark.rows import OpenRow
 from grasp_agent.benchmark.summaries import ClosedSummary, OpenSummary, over_time
 from grasp_agent.evaluation.statistics import Interval
+from grasp_agent.files.atomic import replacing
 
 
 def plot_open(
@@ -138,7 +138,6 @@ def _save(figure: Any, path: Path) -> Path:
                 labels.append(label)
     if handles:
         figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
-    figure.savefig(temporary, dpi=140)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=140)
     return path

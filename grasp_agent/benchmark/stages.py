@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from grasp_agent.agent.agent import DEFAULT_LOOK_AHEAD
-from grasp_agent.benchmark.calibration import LONGEST, ROUNDS, Timing, calibrate, compute_alone, one_thread
+from grasp_agent.benchmark.calibration import LONGEST, ROUNDS, Timing, calibrate, compute_alone, computing_alone
 from grasp_agent.benchmark.contestants import SPACES, describe, draw_trials, planners
 from grasp_agent.benchmark.episodes import ENV_ID, Contestant, closed_rows, open_rows, reached_test
 from grasp_agent.benchmark.rows import BenchmarkRow, ClosedRow, OpenRow
@@ -289,7 +289,7 @@ class Benchmark:
     def _computed(self, jobs: Sequence[tuple[Job, tuple[int, ...]]]) -> Iterator[list[Any]]:
         if min(self.workers, len(jobs)) <= 1:
             for job, seeds in jobs:
-                with one_thread():
+                with computing_alone():
                     rows = job(world_model=self.world_model, seeds=seeds)
                 yield rows
             return

@@ -24,7 +24,7 @@ from grasp_agent.core.capabilities import image_size_of
 from grasp_agent.data.dataset import FORMAT, META_NAME, read_meta
 from grasp_agent.files.atomic import remove_unfinished, replacing, write_json
 from grasp_agent.files.lock import locked
-from grasp_agent.planning import GRASP
+from grasp_agent.planning import GRASP, Alternate, GaussNewton, Lifted, TailResample
 from grasp_agent.rollouts.environments import make_env, open_env
 from grasp_agent.rollouts.policies import AgentPolicy, box_actions, check_expert, expert_policy, random_policy
 from grasp_agent.rollouts.vector import Episode, TimeStep, VectorPolicy, play
@@ -34,8 +34,12 @@ from grasp_agent.tasks import Task, task_for
 PLANNED_TOGETHER = 50
 
 POLICIES = ("expert", "random", "planner")
-PLANNER = GRASP()
-"""What collects with policy "planner": half the work of the usual agent, so that data come quickly."""
+PLANNER = GRASP(
+    Alternate(GaussNewton(), Lifted(init_states="rollout"), steps=(3, 1)),
+    resample=TailResample(8, first=3, every=4),
+    iterations=7,
+)
+"""What collects with policy "planner": three Gauss-Newton steps to a lifted iteration."""
 
 SEED_OFFSET = 2**31
 """Collection seeds its environments from here up, so that no evaluation seed below it can meet the same episode."""

@@ -40,13 +40,13 @@ def initial_guesses(
     if candidates and proposes(problem.model):
         drawn = proposed_actions(problem, split(keys, 1), restarts * each)
         plans = score(problem, torch.cat([nothing, drawn], dim=1))
-        return _from(plans, 1).cheapest_of_each(each), _first(plans)
+        return plans.part(1).cheapest_of_each(each), plans.part(0, 1)
     random = (restarts - 1) * each if restarts > 1 else candidates
     noise = smooth_noise(problem, split(keys, 0), random, correlation)
     plans = score(problem, torch.cat([nothing, (nothing + scale * noise).clamp(-1, 1)], dim=1))
     if restarts == 1:
-        return plans.cheapest(), _first(plans)
-    return joined(_first(plans), _from(plans, 1).cheapest_of_each(each)), _first(plans)
+        return plans.cheapest(), plans.part(0, 1)
+    return joined(plans.part(0, 1), plans.part(1).cheapest_of_each(each)), plans.part(0, 1)
 
 
 def proposed_actions(problem: Problem, keys: Tensor, count: int) -> Tensor:
@@ -59,11 +59,3 @@ def proposed_actions(problem: Problem, keys: Tensor, count: int) -> Tensor:
     with torch.no_grad(), frozen(problem.model):
         plans = model.propose(problem.states, problem.past_actions, problem.goal, noise)
     return normalised_units(problem, plans.reshape(problem.batch, count, problem.horizon, -1))
-
-
-def _first(plans: Plans) -> Plans:
-    return Plans(plans.actions[:, :1], plans.states[:, :1], plans.cost[:, :1])
-
-
-def _from(plans: Plans, begin: int) -> Plans:
-    return Plans(plans.actions[:, begin:], plans.states[:, begin:], plans.cost[:, begin:])

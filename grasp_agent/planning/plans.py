@@ -31,6 +31,10 @@ class Plans:
         """The plans that `index` [B, N] names."""
         return Plans(take(self.actions, index), take(self.states, index), take(self.cost, index))
 
+    def part(self, begin: int, end: int | None = None) -> Plans:
+        """The plans from `begin` up to `end`; None means up to the last."""
+        return Plans(self.actions[:, begin:end], self.states[:, begin:end], self.cost[:, begin:end])
+
     def cheapest(self) -> Plans:
         """The cheapest plan of every row, M = 1."""
         return self.take(self.cost.argmin(dim=1, keepdim=True))

@@ -141,12 +141,11 @@ class MultiStart:
 
     def _resampled(self, problem: Problem, search: Search, width: int, turn: int) -> Search:
         assert self.resample is not None
-        kept = _first(search.kept, width)
-        kept = self.resample.improved(problem, kept, split(split(search.keys, 0), turn), turn)
+        kept = search.kept.part(0, width)
+        start = start_at(self.resample.improved(problem, kept, split(split(search.keys, 0), turn), turn))
         serial, keys = repeat_problem(problem, width), repeated(split(split(search.keys, 1), turn), width)
-        inner = self.solver.restart(serial, _flat(search.inner, width), start_at(kept), keys)
-        search = replace(search, inner=_with_rest(inner, search.inner))
-        return _keep(search, start_at(kept).as_plans)
+        inner = self.solver.restart(serial, _flat(search.inner, width), start, keys)
+        return _keep(replace(search, inner=_with_rest(inner, search.inner)), start.as_plans)
 
     def evaluate(self, problem: Problem, search: Search) -> Search:
         """Roll out the plans that the solver stands at, where it has not done so, and keep the cheapest."""
@@ -174,13 +173,12 @@ class MultiStart:
         going_on = warm.parent_index.shape[1]
         parents = _flat(map_rows(lambda x: _rows(x, warm.parent_index), search.inner), going_on)
         own = repeated(split(keys, 1), self.restarts).view(-1, self.restarts)
-        start = start_at(_first(warm.plans, going_on))
+        start = start_at(warm.plans.part(0, going_on))
         inner = self.solver.shift(repeat_problem(problem, going_on), parents, start, own[:, :going_on].flatten(), steps)
         inner = _unflat(inner, problem.batch)
         if going_on < self.restarts:
-            rest = Plans(*(getattr(warm.plans, name)[:, going_on:] for name in ("actions", "states", "cost")))
             serial = repeat_problem(problem, self.restarts - going_on)
-            fresh = self.solver.init(serial, start_at(rest), own[:, going_on:].flatten())
+            fresh = self.solver.init(serial, start_at(warm.plans.part(going_on)), own[:, going_on:].flatten())
             inner = map_rows(lambda a, b: torch.cat([a, b], dim=1), inner, _unflat(fresh, problem.batch))
         return self._search(split(keys, 2), inner, warm.plans, warm.nothing)
 
@@ -191,7 +189,7 @@ class MultiStart:
         index = search.kept.cost.argmin(dim=1)
         best = search.best
         if self.select is not None and width > 1:
-            kept = _first(search.kept, width)
+            kept = search.kept.part(0, width)
             dropped = torch.arange(width) >= widths.unsqueeze(1)
             kept = replace(kept, cost=kept.cost.masked_fill(dropped.to(kept.cost.device), torch.inf))
             index = self.select.choose(problem, kept, split(search.keys, 3))
@@ -254,19 +252,13 @@ def _with_rest(inner: Any, whole: Any) -> Any:
     return map_rows(put, inner, whole)
 
 
-def _first(plans: Plans, width: int) -> Plans:
-    return map_rows(lambda x: x[:, :width], plans)
-
-
 def _keep(search: Search, made: Plans) -> Search:
     """Keep what is cheaper: plans [B * width, M] of the first restarts."""
     b, r = search.kept.cost.shape
     best = map_rows(lambda x: x[:, 0].unflatten(0, (b, -1)), made if made.cost.shape[1] == 1 else made.cheapest())
     width = best.cost.shape[1]
-    kept = _first(search.kept, width).or_cheaper(best)
-    if width < r:
-        kept = map_rows(lambda a, whole: torch.cat([a, whole[:, width:]], dim=1), kept, search.kept)
-    return replace(search, kept=kept)
+    kept = search.kept.part(0, width).or_cheaper(best)
+    return replace(search, kept=kept if width == r else joined(kept, search.kept.part(width)))
 
 
 def _cheapest_first(search: Search) -> Search:
