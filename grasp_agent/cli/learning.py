@@ -98,11 +98,12 @@ def train(
         data: folder written by `grasp-agent collect`; repeat it to train on several, the metrics are of the first.
         out: output folder; the model is in OUT/model.
         recipe: "pose" (poses from the simulator's state, supervised), "generic" (free latents from reconstruction),
-            "joint" (free latents from prediction, encoder and dynamics together) or "dino_wm" (patches of a frozen
-            DINOv2; without OUT/rollouts.png). Default: what suits the task of the data.
+            "joint" (a vector learnt by predicting it, encoder and dynamics together), "joint_grid" (a grid of cells,
+            learnt by drawing and predicting it) or "dino_wm" (patches of a frozen DINOv2; without OUT/rollouts.png).
+            Default: what suits the task of the data.
         initial: model to begin from (a shipped name, a folder or a hub id). Default: random weights.
-        encoder_steps: optimiser steps of stage 1, the encoder (recipe "joint": and the dynamics). Default: the
-            recipe's.
+        encoder_steps: optimiser steps of stage 1, the encoder (recipes "joint" and "joint_grid": and the dynamics).
+            Default: the recipe's.
         dynamics_steps: optimiser steps of the dynamics. Default: the recipe's.
         proposal_steps: optimiser steps of stage 3, the plan proposals. Default: the recipe's.
         backbone: DINOv2 of recipe "dino_wm", a folder or a hub id. Default: facebook/dinov2-small.

@@ -4,6 +4,8 @@ from grasp_agent.models.dino_wm.backbone import load_backbone
 from grasp_agent.models.dino_wm.checkpoint import load_dino_wm_checkpoint
 from grasp_agent.models.dino_wm.model import DinoWMConfig, DinoWorldModel
 from grasp_agent.models.io import from_pretrained, load_world_model, pretrained_names, save_pretrained
+from grasp_agent.models.joint_embedding.config import JointEmbeddingConfig
+from grasp_agent.models.joint_embedding.model import JointEmbeddingModel
 from grasp_agent.models.latent.config import WorldModelConfig
 from grasp_agent.models.latent.model import LatentWorldModel
 from grasp_agent.models.planar_push.layout import PLANAR_PUSH
@@ -13,6 +15,8 @@ __all__ = [
     "PLANAR_PUSH",
     "DinoWMConfig",
     "DinoWorldModel",
+    "JointEmbeddingConfig",
+    "JointEmbeddingModel",
     "LatentWorldModel",
     "WorldModelConfig",
     "from_pretrained",

@@ -1,5 +1,6 @@
 """Training world models on collected episodes."""
 
+from grasp_agent.training.joint_recipe import JointRecipe
 from grasp_agent.training.latent import LatentRecipe
 from grasp_agent.training.patches import DinoWMRecipe
 from grasp_agent.training.recipe import RECIPES, Recipe, make_recipe, register_recipe, task_of
@@ -8,6 +9,7 @@ from grasp_agent.training.train import train
 __all__ = [
     "RECIPES",
     "DinoWMRecipe",
+    "JointRecipe",
     "LatentRecipe",
     "Recipe",
     "make_recipe",

@@ -1,38 +1,42 @@
-"""Stage 1 of the recipe "joint": encoder and dynamics learnt together, from pixels and actions alone.
+"""Stage 1 of the recipes "joint" and "joint_grid": encoder and dynamics learnt together, from pixels and actions alone.
 
 A joint-embedding predictive model: what is predicted is the encoding of the frames to come, never their pixels,
 
     z_t = E(o_t),     z_hat_t = F(z_hat_{t-h..t-1}, a_{t-h..t-1})  rolled out from the h encoded frames of the history,
-    loss = mean over t = 1..K and batch of  | z_hat_t - z_t |^2 / D   +   lambda SIGReg(Z),
 
-with the gradient in both z_hat and z: no stop-gradient, no moving average, no simulator state. Prediction alone is
-solved by an encoder that maps every frame to the same point. What keeps it from that collapse is the sketched
-isotropic Gaussian regulariser on samples Z of N latents: by Cramer and Wold a distribution is N(0, I) exactly if all
-its projections on unit vectors u are N(0, 1), and the Epps-Pulley statistic compares a projection's characteristic
-function with the Gaussian's,
+    loss =   mean over t = 1..K and batch of  | z_hat_t - z_t |^2 / D      prediction
+           + lambda_s  SIGReg(Z)                                           no collapse
+           + lambda_i  | inverse(z_t, z_{t+1}) - a_t |^2 / A               inverse dynamics: what actions move is seen
+           + lambda_c  (1 - cos(z_{t+1} - z_t, z_{t+2} - z_{t+1}))         temporal straightening
+           + lambda_r  sum over scales s of 2^s | pool_s(decoder(z) - o) |^2   reconstruction
+
+with the gradient in both z_hat and z: no stop-gradient, no moving average, no simulator state. Weights of zero leave a
+term out; with lambda_r = 0 the decoder learns on latents that are detached, draws pictures, and shapes nothing.
+
+Prediction alone is solved by an encoder that maps every frame to the same point. Batch normalisation at the encoder's
+end keeps every number of the latent from that, and the sketched isotropic Gaussian regulariser the latent as a whole.
+By Cramer and Wold a distribution is N(0, I) exactly if all its projections on unit vectors u are N(0, 1), and the
+Epps-Pulley statistic compares a projection's characteristic function with the Gaussian's,
 
     SIGReg(Z) = mean over u of  integral over t of  | 1/N sum_n exp(i t u.z_n) - exp(-t^2 / 2) |^2  exp(-t^2 / 2) dt,
 
 with fresh random u at every step. The published statistic is N times that; without the factor lambda does not depend
 on the batch. Gaussian latents also suit the planner: their squared distance weighs all directions alike.
 
-Which latents make a sample decides what is learnt first. What stands still is predicted for nothing, so with a sample
+Which latents make a sample Z decides what is learnt first. What stands still is predicted for nothing, so with a sample
 for each of the h + K times of the windows, as published, an encoder that has seen little fills its latent with
 functions of it. All frames of the batch in one sample are the opposite: frames of one window are so alike in what
 changes slowly that the sample is never quite Gaussian in it, and what moves comes first. Training takes the frames
 together for its first half, and every time apart for its second.
 
-An encoder as it is initialised maps all frames almost to one point. There both terms are nearly flat, and what grows
-first are the two or three directions that vary most, into which the regulariser then folds all others; so training
-begins from an encoder whose latents are white (`whiten`).
-
-The decoder, if the model has one, learns on latents that are detached: it draws pictures, and shapes nothing.
-
 Sources: Balestriero and LeCun, "LeJEPA", arXiv 2511.08544; Maes et al., "LeWorldModel", arXiv 2603.19312; Epps and
-Pulley, Biometrika 70(3), 1983.
+Pulley, Biometrika 70(3), 1983; inverse dynamics and straightening as in the joint embeddings of "PLDM" (arXiv
+2502.14819).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -41,11 +45,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grasp_agent.data.dataset import EpisodeDataset
-from grasp_agent.models.latent.encoders import ConvEncoder
-from grasp_agent.models.latent.model import LatentWorldModel
+from grasp_agent.models.joint_embedding.model import JointEmbeddingModel
 from grasp_agent.training.dynamics import FrameWindows, unrolled
 from grasp_agent.training.loop import Batch, Losses
-from grasp_agent.training.representation import reconstruction_loss
 
 DIRECTIONS = 256
 """Random projections per step."""
@@ -53,68 +55,146 @@ DIRECTIONS = 256
 TOGETHER = 0.5
 """Share of training in which all frames of the batch are one sample to the regulariser."""
 
+SCALES = 4
+"""Resolutions at which drawn frames are compared, each half of the one before."""
+
+DRAWN = 0.1
+"""Share of the frames that a decoder learns from which shapes nothing."""
+
+
+@dataclass(frozen=True)
+class JointWeights:
+    """Weights of the terms beside the prediction's; 0 leaves a term out.
+
+    Attributes:
+        sigreg: of the latents' distribution.
+        inverse: of the inverse dynamics.
+        straightening: of the angle between one change and the next.
+        reconstruction: of drawing the frame.
+        noise: deviation of what is added to latents before they are drawn, so that frames that look different lie
+            apart.
+    """
+
+    sigreg: float = 10.0
+    inverse: float = 1.0
+    straightening: float = 0.1
+    reconstruction: float = 0.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in (field.name for field in fields(self)):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"weights.{name}: expected 0 or more, got {getattr(self, name)}")
+
 
 class JointTask(FrameWindows):
     """Batches and losses of joint training.
 
     Args:
-        model: encoder and dynamics are trained together; its decoder, if any, beside them.
+        model: encoder, dynamics and inverse dynamics are trained together; its decoder, if any, beside them.
         data: frames, actions and episode boundaries.
         episodes: to train on.
         batch: windows per step, each of h + K frames.
-        regularisation: lambda, the weight of SIGReg.
+        weights: of the loss's terms.
         unroll: K, model steps predicted.
-        drawn: share of the frames that the decoder learns from, to save time.
     """
 
-    model: LatentWorldModel
+    model: JointEmbeddingModel
 
     def __init__(
         self,
-        model: LatentWorldModel,
+        model: JointEmbeddingModel,
         data: EpisodeDataset,
         episodes: NDArray[np.int64],
         batch: int,
-        regularisation: float,
+        weights: JointWeights,
         unroll: int = 2,
-        drawn: float = 0.05,
     ) -> None:
         super().__init__(model, data)
-        self.data = data
         self.presents = data.windows(episodes, unroll * model.action_block + 1)
+        self.images = FrameSource(data, model.device)
         self.batch = batch
         self.unroll = unroll
-        self.regularisation = regularisation
-        self.drawn = drawn
-        parts: list[nn.Module] = [model.encoder, model.dynamics]
+        self.weights = weights
+        parts: list[nn.Module] = [model.encoder, model.dynamics, model.inverse]
         self.module = nn.ModuleList(parts + ([model.decoder] if model.decoder is not None else []))
 
     def draw(self, generator: np.random.Generator) -> Batch:
-        """Images of the distinct frames [N, H, W, 3], their places in the windows [B, h + K], actions, directions."""
+        """Numbers of the distinct frames [N], their places in the windows [B, h + K], actions, directions."""
         present = torch.from_numpy(generator.choice(self.presents, self.batch))
         numbers, actions = self.numbers(present, self.unroll)
         distinct, place = np.unique(numbers.numpy(), return_inverse=True)
         order = generator.permutation(len(distinct))  # the decoder learns from the first ones
-        images = torch.from_numpy(self.data.frames(distinct[order]))
         place = np.argsort(order)[place].reshape(numbers.shape)
-        directions = generator.standard_normal((DIRECTIONS, self.model.config.state_size), np.float32)
-        return images, torch.from_numpy(place), actions, torch.from_numpy(directions)
+        directions = generator.standard_normal((DIRECTIONS, int(np.prod(self.model.state_shape))), np.float32)
+        return torch.from_numpy(distinct[order]), torch.from_numpy(place), actions, torch.from_numpy(directions)
 
     def losses(self, batch: Batch, progress: float) -> Losses:
-        images, place, actions, directions = batch
-        latents = self.model.encode(images)
-        states = latents[place]
-        predicted = unrolled(self.model, states, actions, self.unroll)
-        terms = {
-            "prediction": functional.mse_loss(predicted, states[:, self.model.history :]),
-            "sigreg": sigreg(latents if progress < TOGETHER else states.transpose(0, 1), directions),
-        }
-        terms["loss"] = terms["prediction"] + self.regularisation * terms["sigreg"]
-        if self.model.decoder is not None:
-            n = max(1, round(self.drawn * len(images)))
-            terms["reconstruction"] = reconstruction_loss(self.model.decode(latents[:n].detach()), images[:n])
-            terms["loss"] = terms["loss"] + terms["reconstruction"]
+        numbers, place, actions, directions = batch
+        model, weights = self.model, self.weights
+        images = model.whitening(self.images(numbers))
+        latents = model.encoder(images)
+        states = latents[place]  # [B, h + K, *S]
+        predicted = unrolled(model, states, actions, self.unroll)
+        terms = {"prediction": functional.mse_loss(predicted, states[:, model.history :])}
+        terms["loss"] = terms["prediction"]
+        if weights.sigreg:
+            flat = latents.flatten(1) if progress < TOGETHER else states.flatten(2).transpose(0, 1)
+            terms["sigreg"] = sigreg(flat, directions)
+            terms["loss"] = terms["loss"] + weights.sigreg * terms["sigreg"]
+        if weights.inverse:
+            found = model.inverse(states[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1))
+            terms["inverse"] = functional.mse_loss(found, model.normalised(actions).flatten(0, 1))
+            terms["loss"] = terms["loss"] + weights.inverse * terms["inverse"]
+        if weights.straightening:
+            change = states.flatten(2).diff(dim=1)
+            terms["bend"] = 1 - functional.cosine_similarity(change[:, 1:], change[:, :-1], dim=2, eps=1e-3).mean()
+            terms["loss"] = terms["loss"] + weights.straightening * terms["bend"]
+        if model.decoder is not None:
+            n = len(images) if weights.reconstruction else max(1, round(DRAWN * len(images)))
+            shown = latents[:n] if weights.reconstruction else latents[:n].detach()
+            if weights.noise:  # from the batch's own random numbers, so that a resumed training draws the same
+                shown = shown + weights.noise * _noise_like(shown, directions)
+            terms["reconstruction"] = reconstruction(model.drawn(shown), images[:n])
+            terms["loss"] = terms["loss"] + (weights.reconstruction or 1.0) * terms["reconstruction"]
         return terms
+
+
+class FrameSource:
+    """Frames of the data by number, [n] -> uint8 [n, H, W, 3] on the device; kept there if it is a GPU with room."""
+
+    def __init__(self, data: EpisodeDataset, device: torch.device) -> None:
+        self.data, self.device = data, device
+        self.kept: Tensor | None = None
+        if device.type == "cuda":
+            size = len(data) * data.image_size**2 * 3
+            if size < 0.5 * torch.cuda.mem_get_info(device)[0]:
+                parts = np.array_split(np.arange(len(data)), max(1, len(data) // 10_000))
+                self.kept = torch.cat([torch.from_numpy(data.frames(part)).to(device) for part in parts])
+
+    def __call__(self, numbers: Tensor) -> Tensor:
+        if self.kept is not None:
+            return self.kept[numbers]
+        return torch.from_numpy(self.data.frames(numbers.cpu().numpy())).to(self.device)
+
+
+def reconstruction(drawn: Tensor, images: Tensor) -> Tensor:
+    """Squared error of images [B, 3, H, W] at several resolutions, each halving weighing twice; a scalar.
+
+    The coarse ones tell the gradient where a thing is that does not overlap yet with what was drawn of it.
+    """
+    gap = drawn.float() - images
+    error = gap.square().mean()
+    for scale in range(1, SCALES):
+        gap = functional.avg_pool2d(gap, 2)
+        error = error + 2.0**scale * gap.square().mean()
+    return error
+
+
+def _noise_like(values: Tensor, directions: Tensor) -> Tensor:
+    """Standard normal numbers of the shape of `values`, seeded by the step's random directions."""
+    generator = torch.Generator(values.device).manual_seed(int(directions[0, 0].abs().double() * 2**40))
+    return torch.randn(values.shape, generator=generator, device=values.device)
 
 
 def sigreg(latents: Tensor, directions: Tensor, knots: int = 17, reach: float = 3.0) -> Tensor:
@@ -140,40 +220,3 @@ def sigreg(latents: Tensor, directions: Tensor, knots: int = 17, reach: float = 
     angle = projected.unsqueeze(-1) * t
     error = (angle.cos().mean(-3) - gaussian).square() + angle.sin().mean(-3).square()  # [..., M, knots]
     return (error @ weight).mean()
-
-
-@torch.no_grad()
-def whiten(encoder: ConvEncoder, frames: Tensor) -> None:
-    """Initialise by data: latents of mean 0 and covariance I on the given frames, before any training.
-
-    The maps are scaled to deviation 1, so that every keypoint looks at something; the layers of the head to outputs of
-    mean 0 and deviation 1; the last reads the principal components of what the one before it says, each over its
-    deviation. As in Kraehenbuehl et al., "Data-dependent Initializations", arXiv 1511.06856.
-
-    Args:
-        encoder: newly initialised.
-        frames: uint8 images [N, H, W, 3], more than a latent has numbers.
-    """
-    seen: dict[str, Tensor] = {}
-    hooks = [
-        layer.register_forward_hook(lambda _, __, output, name=name: seen.update({name: output}))
-        for name, layer in (("maps", encoder.maps), ("keypoints", encoder.keypoints))
-    ]
-    encoder(frames)
-    encoder.maps.weight /= seen["maps"].flatten(2).std(2).mean()
-    encoder(frames)
-    for hook in hooks:
-        hook.remove()
-    *inner, last = encoder.head
-    x = seen["keypoints"]
-    for layer in inner:
-        if isinstance(layer, nn.Linear):
-            layer.weight /= layer(x).std(0).mean()
-            layer.bias.copy_(-layer.weight @ x.mean(0))
-        x = layer(x)
-    assert isinstance(last, nn.Linear)
-    _, size, components = torch.linalg.svd(x - x.mean(0), full_matrices=False)
-    n = min(last.out_features, len(components))
-    deviation = size[:n, None].clamp_min(1e-3 * float(size[0])) / len(x) ** 0.5
-    last.weight[:n] = components[:n] / deviation
-    last.bias.copy_(-last.weight @ x.mean(0))

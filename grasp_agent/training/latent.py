@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from grasp_agent.data.dataset import EpisodeDataset
@@ -22,7 +21,6 @@ from grasp_agent.models.latent.config import WorldModelConfig
 from grasp_agent.models.latent.layout import LAYOUTS, StateLayout
 from grasp_agent.models.latent.model import LatentWorldModel
 from grasp_agent.training.dynamics import DynamicsTask
-from grasp_agent.training.joint import JointTask, whiten
 from grasp_agent.training.loop import Stage, TrainingTask
 from grasp_agent.training.probes import fit_probes
 from grasp_agent.training.proposal import ProposalTask
@@ -44,32 +42,27 @@ class LatentRecipe(Recipe):
     Attributes:
         model: sizes and structure.
         representation: what makes the latent, in stage 1. "supervised": the simulator's state, for layouts that say
-            what each number means. "reconstruction": drawing the frame from it. "joint": predicting it, together with
-            the dynamics (joint.py).
-        encoder: schedule of stage 1; its batch counts frames, with "joint" windows.
+            what each number means. "reconstruction": drawing the frame from it.
+        encoder: schedule of stage 1; its batch counts frames.
         dynamics: schedule of stage 2.
         proposal: schedule of stage 3, if the model proposes plans.
         unroll: model steps the dynamics is rolled out in training.
         supervision_weight: of the simulator's state in stage 1; used with representation "supervised", which needs
             such states in the data.
-        regularisation: of the latents' distribution in stage 1; used with representation "joint".
     """
 
     model: WorldModelConfig = field(default_factory=WorldModelConfig)
-    representation: Literal["supervised", "reconstruction", "joint"] = "reconstruction"
+    representation: Literal["supervised", "reconstruction"] = "reconstruction"
     encoder: Stage = Stage("encoder", steps=4_000, batch=128, learning_rate=1.5e-3)
     dynamics: Stage = Stage("dynamics", steps=8_000, batch=512, learning_rate=1e-3)
     proposal: Stage = Stage("proposal", steps=12_000, batch=768, learning_rate=1e-3)
     unroll: int = 12
     supervision_weight: float = 5.0
-    regularisation: float = 20.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.representation not in ("supervised", "reconstruction", "joint"):
-            raise ValueError(
-                f"representation: expected 'supervised', 'reconstruction' or 'joint', got {self.representation!r}"
-            )
+        if self.representation not in ("supervised", "reconstruction"):
+            raise ValueError(f"representation: expected 'supervised' or 'reconstruction', got {self.representation!r}")
         if (self.representation == "supervised") != (self._layout is not None):
             raise ValueError(
                 "representation: expected 'supervised' with a layout of the simulator's state and another with layout"
@@ -79,8 +72,6 @@ class LatentRecipe(Recipe):
             raise ValueError(f"unroll: expected at least 1 model step, got {self.unroll}")
         if self.supervision_weight < 0:
             raise ValueError(f"supervision_weight: expected 0 or more, got {self.supervision_weight}")
-        if self.regularisation < 0:
-            raise ValueError(f"regularisation: expected 0 or more, got {self.regularisation}")
 
     @property
     def _layout(self) -> StateLayout | None:
@@ -107,17 +98,11 @@ class LatentRecipe(Recipe):
                 )
         data.windows(training, self.unroll * self.model.action_block + 1)
         data.windows(held_out, self.model.action_block + 1)
-        model = LatentWorldModel(self.model)
-        if self.representation == "joint":
-            some = np.random.default_rng(self.seed).choice(data.frame_numbers(training), 512)
-            whiten(model.encoder, torch.from_numpy(data.frames(some)))
-        return model
+        return LatentWorldModel(self.model)
 
     def stages(self) -> tuple[RecipeStage, ...]:
-        joint = self.representation == "joint"
-        trained, samples = ("encoder and dynamics", "windows") if joint else ("encoder and decoder", "frames")
         stages = (
-            RecipeStage(self.encoder, trained, samples, self._representation_task),
+            RecipeStage(self.encoder, "encoder and decoder", "frames", self._representation_task),
             RecipeStage(self.dynamics, "dynamics", "windows", self._dynamics_task),
             RecipeStage(self.proposal, "plan proposals", "plans", self._proposal_task),
         )
@@ -125,8 +110,6 @@ class LatentRecipe(Recipe):
 
     def _representation_task(self, run: Run) -> TrainingTask:
         data, batch = run.data, self.encoder.batch
-        if self.representation == "joint":
-            return JointTask(run.model, data, run.training, batch, self.regularisation)
         targets = None
         if self._layout is not None and data.states is not None:
             targets = self._layout.latents_of_states(data.states)
@@ -134,33 +117,46 @@ class LatentRecipe(Recipe):
         return RepresentationTask(run.model, data, frames, targets, batch, self.supervision_weight)
 
     def _dynamics_task(self, run: Run) -> DynamicsTask:
-        latents, batch = _latents(run), self.dynamics.batch
+        latents, batch = latents_of(run), self.dynamics.batch
         return DynamicsTask(run.model, run.data, latents, run.training, batch, self.unroll, symmetry=True)
 
     def _proposal_task(self, run: Run) -> ProposalTask:
-        return ProposalTask(run.model, run.data, _latents(run), run.training, self.proposal.batch, symmetry=True)
+        return ProposalTask(run.model, run.data, latents_of(run), run.training, self.proposal.batch, symmetry=True)
 
     def report(self, run: Run) -> dict[str, Any]:
-        data, latents, batch = run.data, _latents(run), self.dynamics.batch
-        validation = DynamicsTask(run.model, data, latents, run.held_out, batch, run.horizon, symmetry=False)
-        metrics: dict[str, Any] = {}
-        layout, states = self._layout or task_of(data).states, data.states
-        if layout and states is not None and states.shape[1] >= layout.state_numbers and np.isfinite(states).all():
-            truth = layout.latents_of_states(states)
-            probes = fit_probes(latents, truth, data.frame_numbers(run.training), self.seed)
-            metrics["probes"] = probe_errors(probes, latents, truth, layout, data.frame_numbers(run.held_out))
-            read = probes["mlp"] if self._layout is None else (lambda latents: latents)
-            metrics["errors_by_step"] = prediction_errors(run.model, validation, truth, layout, read)
-            save_errors(metrics["errors_by_step"], run.folder / "errors.png")
-        if self._layout is None:
-            metrics["relative_latent_error_by_step"] = latent_errors(run.model, validation)
-        if run.model.decoder is not None:
-            save_rollout_picture(run.model, data, validation, run.folder / "rollouts.png")
-        return metrics
+        return report_on(run, self.dynamics.batch, self._layout, self.seed)
 
 
-def _latents(run: Run) -> NDArray[np.float32]:
-    """Latents of all frames by the encoder of stage 1, [F, D]; encoded once."""
+def report_on(run: Run, batch: int, layout: StateLayout | None, seed: int) -> dict[str, Any]:
+    """Metrics of a trained model with latents in `latents_of`, and pictures in the run's folder.
+
+    Args:
+        run: the training.
+        batch: windows of the validation's batches.
+        layout: what gives the model's latents a meaning; without, the task's, if it has one, is read by probes.
+        seed: of the probes.
+    """
+    data, latents = run.data, latents_of(run)
+    validation = DynamicsTask(run.model, data, latents, run.held_out, batch, run.horizon, symmetry=False)
+    metrics: dict[str, Any] = {}
+    known, states = layout or task_of(data).states, data.states
+    if known and states is not None and states.shape[1] >= known.state_numbers and np.isfinite(states).all():
+        truth = known.latents_of_states(states)
+        flat = latents.reshape(len(latents), -1)
+        probes = fit_probes(flat, truth, data.frame_numbers(run.training), seed)
+        metrics["probes"] = probe_errors(probes, flat, truth, known, data.frame_numbers(run.held_out))
+        read = (lambda latents: probes["mlp"](latents.flatten(1))) if layout is None else (lambda latents: latents)
+        metrics["errors_by_step"] = prediction_errors(run.model, validation, truth, known, read)
+        save_errors(metrics["errors_by_step"], run.folder / "errors.png")
+    if layout is None:
+        metrics["relative_latent_error_by_step"] = latent_errors(run.model, validation)
+    if run.model.decoder is not None:
+        save_rollout_picture(run.model, data, validation, run.folder / "rollouts.png")
+    return metrics
+
+
+def latents_of(run: Run) -> NDArray[np.float32]:
+    """Latents of all frames by the encoder of stage 1, [F, *S]; encoded once."""
     cache = run.folder / "latents.npy"
     if not cache.is_file():
         run.say(f"encoding {len(run.data)} frames")
@@ -191,16 +187,5 @@ def generic_recipe(data: EpisodeDataset) -> LatentRecipe:
     return LatentRecipe(WorldModelConfig(state_size=32, action_dim=action_dim, action_block=5), unroll=8)
 
 
-def joint_recipe(data: EpisodeDataset) -> LatentRecipe:
-    """Free latents from prediction alone, encoder and dynamics together; no simulator state is read."""
-    return LatentRecipe(
-        WorldModelConfig(state_size=16, action_dim=int(data.actions.shape[1]), action_block=5),
-        representation="joint",
-        encoder=Stage("joint", steps=12_000, batch=32, learning_rate=1e-3),
-        unroll=8,
-    )
-
-
 register_recipe("pose", pose_recipe)
 register_recipe("generic", generic_recipe)
-register_recipe("joint", joint_recipe)

@@ -107,8 +107,8 @@ def latent_errors(model: LatentWorldModel, task: DynamicsTask, windows: int = 20
     latents, actions = task.window(present, task.unroll)
     predicted = unrolled(model, latents.to(model.device), actions.to(model.device), task.unroll).cpu()
     wanted = latents[:, model.history :]
-    spread = float(wanted.std(0).square().sum(-1).mean().sqrt())
-    error = (predicted - wanted).square().sum(-1).mean(0).sqrt() / max(spread, 1e-9)
+    spread = float(wanted.std(0).flatten(1).square().sum(-1).mean().sqrt())
+    error = (predicted - wanted).flatten(2).square().sum(-1).mean(0).sqrt() / max(spread, 1e-9)
     return {str((t + 1) * model.action_block): round(float(e), 4) for t, e in enumerate(error)}
 
 

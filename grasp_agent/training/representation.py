@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from grasp_agent.core.types import WorldModel
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.latent.model import LatentWorldModel
 from grasp_agent.training.loop import Batch, Losses
@@ -92,9 +93,9 @@ def reconstruction_loss(decoded: Tensor, images: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def encode_dataset(model: LatentWorldModel, data: EpisodeDataset, batch: int = 512) -> NDArray[np.float32]:
-    """Latents of every frame of the data, [F, D]."""
-    out = np.empty((len(data), model.config.state_size), dtype=np.float32)
+def encode_dataset(model: WorldModel, data: EpisodeDataset, batch: int = 512) -> NDArray[np.float32]:
+    """Latents of every frame of the data, [F, *S]."""
+    out = np.empty((len(data), *model.state_shape), dtype=np.float32)
     for first in range(0, len(data), batch):
         numbers = np.arange(first, min(first + batch, len(data)))
         out[numbers] = model.encode(torch.from_numpy(data.frames(numbers))).float().cpu().numpy()

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from grasp_agent.data import CollectSettings, EpisodeDataset, collect
-from grasp_agent.models import WorldModelConfig
+from grasp_agent.models import JointEmbeddingConfig, WorldModelConfig
 from grasp_agent.models.planar_push import RADIUS
-from grasp_agent.training import LatentRecipe
+from grasp_agent.training import JointRecipe, LatentRecipe
+from grasp_agent.training.joint import JointWeights
 from grasp_agent.training.loop import Stage
 
 
@@ -30,18 +31,47 @@ def pusht_data(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
 def tiny_recipe() -> Callable[..., LatentRecipe]:
     """Recipes that train in a second, by layout."""
 
-    def make(layout: str, steps: int = 6, representation: str = "reconstruction") -> LatentRecipe:
+    def make(layout: str, steps: int = 6) -> LatentRecipe:
         sizes = {"encoder_channels": 4, "encoder_keypoints": 8, "encoder_hidden": 16, "decoder_channels": 4}
         config = WorldModelConfig(image_size=16, dynamics_hidden=16, dynamics_depth=1, **sizes)  # type: ignore[arg-type]
         if layout == "planar_push":
-            representation = "supervised"
             config = replace(config, layout="planar_push", state_size=6, radius=RADIUS, action_scale=0.3)
         else:
             config = replace(config, state_size=8, action_block=5)
         stage = Stage("encoder", steps, batch=16, learning_rate=3e-3, checkpoint_seconds=1e-9, log_every=2)
         return LatentRecipe(
             config,
-            representation,  # type: ignore[arg-type]
+            "supervised" if layout == "planar_push" else "reconstruction",
+            stage,
+            replace(stage, name="dynamics"),
+            unroll=2,
+            held_out=0.3,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_joint() -> Callable[..., JointRecipe]:
+    """Recipes of predictive latents that train in a second: a vector of 8 numbers, or a grid of 4 x 4 cells of 3."""
+
+    def make(grid: bool = False, encoder: str = "conv", steps: int = 6, **weights: float) -> JointRecipe:
+        config = JointEmbeddingConfig(
+            image_size=16,
+            grid=4 if grid else 0,
+            state_size=3 if grid else 8,
+            encoder=encoder,
+            encoder_width=6,
+            encoder_depth=1,
+            patch=4,
+            dynamics_hidden=16,
+            dynamics_depth=1,
+            decoder_channels=4,
+        )
+        stage = Stage("joint", steps, batch=16, learning_rate=3e-3, checkpoint_seconds=1e-9, log_every=2)
+        return JointRecipe(
+            config,
+            JointWeights(**weights),
             stage,
             replace(stage, name="dynamics"),
             unroll=2,

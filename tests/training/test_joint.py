@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,20 @@ import torch
 from scipy.integrate import quad
 
 from grasp_agent.data import EpisodeDataset
-from grasp_agent.models import LatentWorldModel, load_world_model
-from grasp_agent.training import RECIPES, LatentRecipe, train
-from grasp_agent.training.joint import JointTask, sigreg, whiten
+from grasp_agent.models import JointEmbeddingModel, load_world_model
+from grasp_agent.training import RECIPES, JointRecipe, train
+from grasp_agent.training.joint import JointTask, JointWeights, reconstruction, sigreg
 from grasp_agent.training.loop import read_log, run_stage
 
-MakeRecipe = Callable[..., LatentRecipe]
+MakeRecipe = Callable[..., JointRecipe]
+EPISODES = np.arange(6)
+
+
+def task_of(recipe: JointRecipe, data: EpisodeDataset, batch: int = 8) -> JointTask:
+    """The first stage's task on a newly drawn model."""
+    torch.manual_seed(0)
+    model = recipe.build(data, EPISODES, np.array([6, 7]))
+    return JointTask(model, data, EPISODES, batch, recipe.weights, recipe.joint_unroll)
 
 
 def distance(characteristic: Callable[[float], float]) -> float:
@@ -82,7 +89,7 @@ def test_sigreg_sees_one_bad_direction_among_many() -> None:
     assert float(sigreg(correlated, directions)) > 10 * fine
 
 
-def test_samples_together_and_apart(pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe) -> None:
+def test_samples_together_and_apart(pusht_data: EpisodeDataset, tiny_joint: MakeRecipe) -> None:
     """Gaussian windows, still or moving, are as good if each time is a sample; in one sample those that move win."""
     still = normal(16, 8).expand(10, 16, 8)
     moving = normal(160, 8, seed=1).view(10, 16, 8)
@@ -90,15 +97,16 @@ def test_samples_together_and_apart(pusht_data: EpisodeDataset, tiny_recipe: Mak
     assert float(sigreg(still, directions)) == pytest.approx(float(sigreg(moving, directions)), rel=0.2)
     assert float(sigreg(still.flatten(0, 1), directions)) > 5 * float(sigreg(moving.flatten(0, 1), directions))
 
-    torch.manual_seed(0)
-    task = JointTask(LatentWorldModel(tiny_recipe("free").model), pusht_data, np.arange(6), 8, regularisation=1.0)
-    batch = task.draw(np.random.default_rng(0))
+    task = task_of(tiny_joint(), pusht_data)
+    task.model.eval()
+    numbers, place, actions, directions = task.draw(np.random.default_rng(0))
     with torch.no_grad():
-        states = task.model.encode(batch[0])[batch[1]]
-        each = [float(sigreg(states[:, t], batch[3])) for t in range(states.shape[1])]
-        assert float(task.losses(batch, 0.5)["sigreg"]) == pytest.approx(np.mean(each), rel=1e-4)
-        together = float(sigreg(task.model.encode(batch[0]), batch[3]))
-        assert float(task.losses(batch, 0.49)["sigreg"]) == pytest.approx(together, rel=1e-4)
+        latents = task.model.encode(torch.from_numpy(pusht_data.frames(numbers.numpy())))
+        each = [float(sigreg(latents[place][:, t], directions)) for t in range(place.shape[1])]
+        apart = task.losses((numbers, place, actions, directions), 0.5)["sigreg"]
+        together = task.losses((numbers, place, actions, directions), 0.49)["sigreg"]
+    assert float(apart) == pytest.approx(np.mean(each), rel=1e-4)
+    assert float(together) == pytest.approx(float(sigreg(latents, directions)), rel=1e-4)
 
 
 def test_the_gradient_of_sigreg_spreads_a_collapsed_batch() -> None:
@@ -113,62 +121,115 @@ def test_the_gradient_of_sigreg_spreads_a_collapsed_batch() -> None:
     assert float(latents.detach().mean(0).abs().max()) < 0.1
 
 
-def test_an_encoder_begins_with_white_latents(pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe) -> None:
-    torch.manual_seed(0)
-    encoder = LatentWorldModel(tiny_recipe("free").model).encoder
-    frames = torch.from_numpy(pusht_data.frames(np.arange(0, 248, 2)))
-    with torch.no_grad():
-        assert float(encoder(frames).std(0).max()) < 0.05  # all frames in one point
-        whiten(encoder, frames)
-        latents = encoder(frames)
-    assert float(latents.mean(0).abs().max()) < 1e-3
-    torch.testing.assert_close(torch.cov(latents.T, correction=0), torch.eye(8), atol=1e-2, rtol=0.0)
-
-
-def test_windows_of_images_are_the_frames_of_the_data(pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe) -> None:
-    model = LatentWorldModel(tiny_recipe("free").model)
-    task = JointTask(model, pusht_data, np.arange(6), batch=40, regularisation=1.0, unroll=2)
-    images, place, actions, directions = task.draw(np.random.default_rng(3))
-    assert images.dtype == torch.uint8 and place.shape == (40, 3 + 2) and actions.shape == (40, 3 + 2 - 1, 5 * 2)
-    assert len(images) == len(place.unique()) and directions.shape[1] == 8
+def test_windows_of_images_are_the_frames_of_the_data(pusht_data: EpisodeDataset, tiny_joint: MakeRecipe) -> None:
+    task = task_of(tiny_joint(), pusht_data, batch=40)
+    distinct, place, actions, directions = task.draw(np.random.default_rng(3))
+    assert place.shape == (40, 3 + 2) and actions.shape == (40, 3 + 2 - 1, 5 * 2)
+    assert len(distinct) == len(place.unique()) == len(distinct.unique()) and directions.shape[1] == 8
     present = torch.from_numpy(np.random.default_rng(3).choice(task.presents, 40))
     assert bool((present < pusht_data.starts[6]).all())
     numbers, wanted = task.numbers(present, 2)
     assert torch.equal(actions, wanted)
-    assert torch.equal(images[place[:, 2]], torch.from_numpy(pusht_data.frames(present.numpy())))
-    assert torch.equal(images[place[:, 4]], torch.from_numpy(pusht_data.frames(numbers[:, 4].numpy())))
+    assert torch.equal(distinct[place], numbers)
+    assert torch.equal(task.images(distinct), torch.from_numpy(pusht_data.frames(distinct.numpy())))
 
 
-def test_the_decoder_shapes_no_latent(pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe) -> None:
-    torch.manual_seed(0)
-    model = LatentWorldModel(tiny_recipe("free").model)
-    task = JointTask(model, pusht_data, np.arange(6), batch=8, regularisation=1.0)
-    terms = task.losses(task.draw(np.random.default_rng(0)), 0.0)
-    values = {name: float(term.detach()) for name, term in terms.items()}
-    assert values.pop("loss") == pytest.approx(sum(values.values()), rel=1e-5)
-    terms["reconstruction"].backward()
-    assert model.decoder is not None
-    assert all(p.grad is None for part in (model.encoder, model.dynamics) for p in part.parameters())
-    assert all(p.grad is not None for p in model.decoder.parameters())
+@pytest.mark.parametrize("grid", [False, True])
+def test_every_term_by_hand(grid: bool, pusht_data: EpisodeDataset, tiny_joint: MakeRecipe) -> None:
+    recipe = tiny_joint(grid, sigreg=2.0, inverse=3.0, straightening=5.0, reconstruction=7.0)
+    task = task_of(recipe, pusht_data)
+    model = task.model.eval()
+    batch = task.draw(np.random.default_rng(0))
+    with torch.no_grad():
+        terms = {name: float(term) for name, term in task.losses(batch, 0.6).items()}
+        numbers, place, actions, _ = batch
+        frames = torch.from_numpy(pusht_data.frames(numbers.numpy()))
+        z = model.encode(frames)
+        states = z[place]
+        first = model.predict(states[:, :3], actions[:, :3])
+        second = model.predict(torch.stack([states[:, 1], states[:, 2], first], 1), actions[:, 1:4])
+        prediction = ((first - states[:, 3]).square().mean() + (second - states[:, 4]).square().mean()) / 2
+        moves = (actions.view(8, 4, 5, 2) - model.action_mean) / model.action_std
+        gaps = [
+            (model.inverse(states[:, t], states[:, t + 1]) - moves[:, t].flatten(1)).square().mean() for t in range(4)
+        ]
+        drawn = reconstruction(model.drawn(z), model.whitening(frames))
+    assert terms["prediction"] == pytest.approx(float(prediction), rel=1e-4)
+    assert terms["inverse"] == pytest.approx(float(torch.stack(gaps).mean()), rel=1e-4)
+    assert terms["reconstruction"] == pytest.approx(float(drawn), rel=1e-4)
+    weighted = {"prediction": 1.0, "sigreg": 2.0, "inverse": 3.0, "bend": 5.0, "reconstruction": 7.0}
+    assert terms["loss"] == pytest.approx(sum(w * terms[name] for name, w in weighted.items()), rel=1e-4)
 
 
-def test_prediction_alone_collapses_and_the_regulariser_prevents_it(
-    pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path
-) -> None:
-    recipe = tiny_recipe("free", representation="joint")
-    frames = torch.from_numpy(pusht_data.frames(np.arange(0, 248, 2)))
-    stage = replace(recipe.encoder, steps=60, learning_rate=1e-2, checkpoint_seconds=60.0)
-    spreads = {}
-    for weight in (0.0, 10.0):
-        torch.manual_seed(0)
-        model = LatentWorldModel(recipe.model)
-        whiten(model.encoder, frames)
-        task = JointTask(model, pusht_data, np.arange(6), batch=16, regularisation=weight)
-        run_stage(replace(stage, name=f"joint {weight}"), task, tmp_path, seed=0)
+def test_straight_paths_do_not_bend(pusht_data: EpisodeDataset, tiny_joint: MakeRecipe) -> None:
+    """1 - cos is 0 where a latent goes straight on, 1 at a right angle, 2 where it turns back."""
+    task = task_of(tiny_joint(sigreg=0.0, inverse=0.0, straightening=1.0), pusht_data, batch=1)
+    _, _, actions, directions = task.draw(np.random.default_rng(0))
+    ways = {0.0: [0, 1, 2, 3, 4], 2.0: [0, 1, 0, 1, 0], 4 / 3: [0, 1, 0, 1, 2]}
+    for bend, way in ways.items():
+        latents = torch.tensor(way, dtype=torch.float32)[:, None] * torch.arange(1.0, 9.0)
+        task.model.encoder = _Fixed(latents)
         with torch.no_grad():
-            spreads[weight] = float(model.encode(frames).var(0).mean())
-    assert spreads[0.0] < 0.02
-    assert 0.2 < spreads[10.0] < 2.0
+            terms = task.losses((torch.arange(5), torch.arange(5)[None], actions, directions), 0.0)
+        assert float(terms["bend"]) == pytest.approx(bend, abs=1e-5)
+
+
+class _Fixed(torch.nn.Module):
+    """An encoder that says what it was told."""
+
+    def __init__(self, latents: torch.Tensor) -> None:
+        super().__init__()
+        self.latents = latents
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.latents
+
+
+def test_coarse_resolutions_weigh_more() -> None:
+    even, odd = torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)
+    even += 0.5  # the same gap at every scale
+    odd[..., ::2] = 0.5  # gone at the first halving but for its mean
+    nothing = torch.zeros(1, 3, 16, 16)
+    assert float(reconstruction(even, nothing)) == pytest.approx(0.25 * (1 + 2 + 4 + 8))
+    assert float(reconstruction(odd, nothing)) == pytest.approx(0.125 + 0.0625 * (2 + 4 + 8))
+
+
+def test_a_decoder_without_weight_shapes_no_latent(pusht_data: EpisodeDataset, tiny_joint: MakeRecipe) -> None:
+    for weight in (0.0, 1.0):
+        task = task_of(tiny_joint(reconstruction=weight), pusht_data)
+        terms = task.losses(task.draw(np.random.default_rng(0)), 0.0)
+        terms["reconstruction"].backward()
+        model = task.model
+        assert model.decoder is not None and all(p.grad is not None for p in model.decoder.parameters())
+        assert all(p.grad is None for part in (model.dynamics, model.inverse) for p in part.parameters())
+        assert any(p.grad is not None for p in model.encoder.parameters()) == bool(weight)
+
+
+def test_prediction_alone_folds_the_latent_and_the_regulariser_prevents_it(
+    pusht_data: EpisodeDataset, tiny_joint: MakeRecipe, tmp_path: Path
+) -> None:
+    """Batch normalisation keeps the size of every number; that they differ from each other is the regulariser's."""
+    frames = torch.from_numpy(pusht_data.frames(np.arange(0, 248, 2)))
+    ranks = {}
+    for weight in (0.0, 10.0):
+        recipe = tiny_joint(steps=120, sigreg=weight, inverse=0.0, straightening=0.0)
+        task = task_of(recipe, pusht_data, batch=32)
+        folder = tmp_path / str(weight)
+        folder.mkdir()
+        run_stage(recipe.encoder, task, folder, seed=0)
+        with torch.no_grad():
+            values = torch.linalg.eigvalsh(torch.cov(task.model.encode(frames).T)).clamp_min(0)
+        share = values / values.sum()
+        ranks[weight] = float((-(share * share.clamp_min(1e-9).log()).sum()).exp())  # of 8
+    assert ranks[10.0] > 5.5
+    assert ranks[0.0] < 0.7 * ranks[10.0]
+
+
+def test_weights_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"weights\.inverse: expected 0 or more, got -1"):
+        JointWeights(inverse=-1)
+    with pytest.raises(ValueError, match=r"weights\.noise: expected 0 or more, got nan"):
+        JointWeights(noise=math.nan)
 
 
 KILLED = """
@@ -186,10 +247,9 @@ train(EpisodeDataset(data), recipe, out, on_log=on_log)
 
 
 def test_a_killed_joint_training_ends_as_if_nothing_had_happened(
-    pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path
+    pusht_data: EpisodeDataset, tiny_joint: MakeRecipe, tmp_path: Path
 ) -> None:
-    recipe = tiny_recipe("free", representation="joint")
-    recipe = replace(recipe, encoder=replace(recipe.encoder, name="joint"))
+    recipe = tiny_joint(reconstruction=1.0, noise=0.1)
     messages: list[str] = []
     whole = train(pusht_data, recipe, tmp_path / "whole", on_message=messages.append)
     assert messages[0] == "stage 1 of 2, encoder and dynamics: 6 steps of 16 windows"
@@ -207,10 +267,10 @@ def test_a_killed_joint_training_ends_as_if_nothing_had_happened(
 
 
 def test_the_states_of_the_data_are_never_read_in_training(
-    pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path
+    pusht_data: EpisodeDataset, tiny_joint: MakeRecipe, tmp_path: Path
 ) -> None:
     """Without them the same model comes out; only the figures in pixels are missing."""
-    recipe = tiny_recipe("free", steps=2, representation="joint")
+    recipe = tiny_joint(grid=True, steps=2)
     blind = EpisodeDataset(pusht_data.folder)
     blind.states = None
     seeing = train(pusht_data, recipe, tmp_path / "seeing")
@@ -220,7 +280,22 @@ def test_the_states_of_the_data_are_never_read_in_training(
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
-def test_the_named_recipe(pusht_data: EpisodeDataset) -> None:
-    recipe = RECIPES["joint"](pusht_data)
-    assert isinstance(recipe, LatentRecipe)
-    assert recipe.representation == "joint" and recipe.encoder.name == "joint" and recipe.model.layout == "free"
+def test_the_named_recipes(pusht_data: EpisodeDataset) -> None:
+    for name, shape in (("joint", (128,)), ("joint_grid", (64, 32))):
+        recipe = RECIPES[name](pusht_data)
+        assert isinstance(recipe, JointRecipe) and recipe.encoder.name == "joint"
+        assert recipe.model.image_size == pusht_data.image_size
+        assert JointEmbeddingModel(recipe.model).state_shape == shape
+
+
+def test_what_a_model_takes_from_the_data(pusht_data: EpisodeDataset, tiny_joint: MakeRecipe) -> None:
+    recipe = tiny_joint()
+    model = recipe.build(pusht_data, EPISODES, np.array([6, 7]))
+    moves = np.concatenate(
+        [pusht_data.actions[s : s + n - 1] for s, n in zip(pusht_data.starts[:6], pusht_data.lengths[:6], strict=True)]
+    )
+    assert model.config.action_mean == pytest.approx(moves.mean(0).tolist(), abs=1e-5)
+    assert model.config.action_std == pytest.approx(moves.std(0).tolist(), abs=1e-5)
+    assert model.action_limit == pytest.approx(np.quantile(np.abs(moves).max(1), 0.999), abs=1e-3)
+    images = model.whitening(torch.from_numpy(pusht_data.frames(np.arange(6 * 31))))
+    assert float(images.flatten(2).mean((0, 2)).abs().max()) < 0.1

@@ -13,10 +13,8 @@ from grasp_agent.models.latent.decoder import FrameDecoder
 from grasp_agent.models.latent.encoders import ConvEncoder
 from grasp_agent.models.latent.layout import LAYOUTS, StateLayout
 from grasp_agent.models.proposals.flow import PlanProposal
+from grasp_agent.models.proposals.piecewise import propose_piecewise
 from grasp_agent.models.registry import register_model
-
-PROPOSAL_STRIDE = 6
-"""Environment steps after which a long proposal is made anew from where the model says that it has led."""
 
 
 class LatentWorldModel(nn.Module):
@@ -111,39 +109,14 @@ class LatentWorldModel(nn.Module):
         return images
 
     def propose(self, states: Tensor, past_actions: Tensor, goal: Tensor, noise: Tensor) -> Tensor:
-        """Plans towards a goal (see `grasp_agent.core.capabilities.Proposing`); every other one sees the whole goal.
-
-        Plans longer than `proposal_steps` environment steps are made piece by piece: each piece starts from the states
-        that the dynamics predicts for the pieces before.
+        """Plans towards a goal (see `grasp_agent.core.capabilities.Proposing`).
 
         Raises:
             ValueError: the model makes no proposals.
         """
         if self.proposal is None:
             raise ValueError("propose: this world model makes no proposals (proposal_hidden = 0)")
-        b, n, steps, dim = noise.shape
-        k, span = self.action_block, self.proposal.steps
-        shown = (torch.arange(n, device=noise.device) % 2).to(noise.dtype).repeat(b).unsqueeze(1)
-        states, past, goal = (x.repeat_interleave(n, dim=0) for x in (states, past_actions, goal))
-        drawn = nn.functional.pad(noise.flatten(0, 1), (0, 0, 0, max(span - steps, 0)))
-        stride = max(min(PROPOSAL_STRIDE, span) // k, 1) * k if steps > span else span
-        pieces: list[Tensor] = []
-        for begin in range(0, max(steps, 1), stride):
-            window = (torch.arange(begin, begin + span, device=noise.device)) % drawn.shape[1]
-            plan = self.proposal(states, past, goal, shown, drawn[:, window])[:, : min(stride, steps - begin)]
-            pieces.append(plan)
-            if begin + stride < steps:
-                states, past = self._advance(states, past, plan)
-        return torch.cat(pieces, dim=1).view(b, n, steps, dim)
-
-    def _advance(self, states: Tensor, past: Tensor, plan: Tensor) -> tuple[Tensor, Tensor]:
-        """The window of history after a plan [N, steps, dim] of whole blocks."""
-        limit = self.action_limit or torch.inf
-        for block in plan.clamp(-limit, limit).reshape(len(plan), -1, self.action_dim * self.action_block).unbind(1):
-            actions = torch.cat([past, block.unsqueeze(1)], dim=1)
-            following = self.predict(states, actions)
-            states, past = torch.cat([states[:, 1:], following.unsqueeze(1)], dim=1), actions[:, 1:]
-        return states, past
+        return propose_piecewise(self, self.proposal, states, past_actions, goal, noise)
 
 
 register_model("latent", LatentWorldModel, WorldModelConfig)

@@ -1,0 +1,49 @@
+"""Latent dynamics on normalised actions: states [N, h, *S] and actions [N, h, A] -> the next state [N, *S]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from grasp_agent.models.joint_embedding.encoders import ResidualBlock
+
+
+class ConvDynamics(nn.Module):
+    """Residual convolutions over a grid of cells [N, h, P, D]; the actions are told to every cell.
+
+    Local, as contact is, and the same everywhere. Each block tells the cells what holds on average over all of them.
+    """
+
+    def __init__(self, grid: int, state_size: int, action_size: int, history: int, channels: int, depth: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.cells = nn.Conv2d(history * state_size, channels, 3, padding=1)
+        self.actions = nn.Linear(history * action_size, channels * depth)
+        self.blocks = nn.ModuleList(ResidualBlock(channels) for _ in range(depth))
+        self.out = nn.Conv2d(channels, state_size, 3, padding=1)
+        nn.init.normal_(self.out.weight, std=0.01 / channels**0.5)
+
+    def forward(self, states: Tensor, actions: Tensor) -> Tensor:
+        cells = states.transpose(2, 3).flatten(1, 2).unflatten(2, (self.grid, self.grid))
+        x = self.cells(cells)
+        told = self.actions(actions.flatten(1)).unflatten(1, (len(self.blocks), -1))
+        for i, block in enumerate(self.blocks):
+            x = block(x + told[:, i, :, None, None] + x.mean((2, 3), keepdim=True))
+        change: Tensor = self.out(x)
+        return states[:, -1] + change.flatten(2).transpose(1, 2)
+
+
+class InverseDynamics(nn.Module):
+    """The normalised actions [N, A] between two latents [N, D]; of a grid, all cells in one row."""
+
+    def __init__(self, state_numbers: int, action_size: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(2 * state_numbers, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
+            nn.Linear(hidden, action_size),
+        )  # fmt: skip
+
+    def forward(self, states: Tensor, following: Tensor) -> Tensor:
+        change = following - states
+        actions: Tensor = self.net(torch.cat([states.flatten(1), change.flatten(1)], dim=1))
+        return actions

@@ -1,0 +1,167 @@
+"""Models whose latent is learnt by predicting it: shapes, colours, order of the cells, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from grasp_agent.core.capabilities import decodes, image_size_of, proposes
+from grasp_agent.models import JointEmbeddingConfig, JointEmbeddingModel, load_world_model, save_pretrained
+from grasp_agent.models.joint_embedding.dynamics import ConvDynamics
+from grasp_agent.models.joint_embedding.encoders import ColourWhitening, GridHead
+
+VECTOR = JointEmbeddingConfig(
+    image_size=16,
+    state_size=6,
+    encoder_width=6,
+    encoder_depth=1,
+    patch=4,
+    dynamics_hidden=16,
+    dynamics_depth=1,
+    decoder_channels=4,
+    action_mean=(0.5, -1.0),
+    action_std=(2.0, 4.0),
+    action_limit=3.0,
+)
+GRID = replace(VECTOR, grid=4, state_size=3)
+
+
+def frames(count: int, size: int = 16) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("encoder", ["conv", "vit"])
+@pytest.mark.parametrize(("config", "shape"), [(VECTOR, (6,)), (GRID, (16, 3)), (replace(GRID, grid=3), (9, 3))])
+def test_shapes(config: JointEmbeddingConfig, shape: tuple[int, ...], encoder: str) -> None:
+    torch.manual_seed(0)
+    model = JointEmbeddingModel(replace(config, encoder=encoder)).eval()
+    assert model.state_shape == shape and image_size_of(model) == 16 and decodes(model) and not proposes(model)
+    with torch.no_grad():
+        latents = model.encode(frames(5))
+        assert latents.shape == (5, *shape)
+        assert torch.equal(latents, model.encode({"pixels": frames(5)}))
+        window = latents.unsqueeze(1).expand(-1, 3, *shape)
+        assert model.predict(window, torch.zeros(5, 3, 10)).shape == (5, *shape)
+        assert model.inverse(latents, latents).shape == (5, 10)
+        images = model.decode(latents)
+    assert images.shape == (5, 16, 16, 3) and 0 <= float(images.min()) <= float(images.max()) <= 1
+
+
+@pytest.mark.parametrize("config", [VECTOR, GRID])
+def test_saved_and_loaded(config: JointEmbeddingConfig, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = JointEmbeddingModel(config)
+    model.whitening.fit(frames(20))
+    model.encode(frames(20))  # moves the statistics of the normalisation
+    model.eval()
+    save_pretrained(model, tmp_path)
+    loaded = load_world_model(tmp_path)
+    assert loaded.config == config
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.encode(frames(3)), model.encode(frames(3)))
+
+
+def test_actions_are_told_in_the_datas_deviations() -> None:
+    model = JointEmbeddingModel(VECTOR)
+    steps = torch.tensor([[0.5, -1.0], [2.5, 3.0], [-1.5, -5.0], [0.5, 3.0], [0.5, -1.0]])
+    found = model.normalised(steps.flatten().expand(2, 3, 10))
+    wanted = torch.tensor([0.0, 0, 1, 1, -1, -1, 0, 1, 0, 0])
+    torch.testing.assert_close(found, wanted.expand(2, 3, 10))
+
+
+def test_latents_have_mean_0_and_deviation_1_in_training() -> None:
+    torch.manual_seed(0)
+    for config in (VECTOR, GRID):
+        latents = JointEmbeddingModel(config).train().encode(frames(64)).detach().reshape(-1, config.state_size)
+        torch.testing.assert_close(latents.mean(0), torch.zeros(config.state_size), atol=1e-4, rtol=0.0)
+        torch.testing.assert_close(latents.std(0, correction=0), torch.ones(config.state_size), atol=1e-2, rtol=0.0)
+
+
+def test_cells_lie_row_by_row() -> None:
+    """A mark in the second row and the last column is in cell 1 * 4 + 3."""
+    head = GridHead(1, GRID).eval()
+    maps = torch.zeros(1, 1, 4, 4)
+    maps[0, 0, 1, 3] = 1.0
+    with torch.no_grad():
+        cells = head(maps) - head(torch.zeros_like(maps))
+    assert [i for i in range(16) if float(cells[0, i].abs().max()) > 1e-6] == [7]
+
+
+def test_predicted_cells_keep_their_places() -> None:
+    """What is far from a change in one cell, beyond the convolutions' reach, changes only by the mean of all cells."""
+    torch.manual_seed(0)
+    dynamics = ConvDynamics(12, 3, 10, 1, 16, 1)
+    torch.nn.init.normal_(dynamics.out.weight)
+    states, actions = torch.randn(1, 1, 144, 3), torch.randn(1, 1, 10)
+    changed = states.clone()
+    changed[0, 0, 2 * 12 + 9] += 1.0  # row 2, column 9
+    with torch.no_grad():
+        gap = (dynamics(changed, actions) - dynamics(states, actions)).abs().amax(2).view(12, 12)
+    assert divmod(int(gap.argmax()), 12)[0] in (1, 2, 3) and divmod(int(gap.argmax()), 12)[1] in (8, 9, 10)
+    assert float(gap[8:, :4].max()) < 0.1 * float(gap.max())
+
+
+def test_actions_reach_every_cell() -> None:
+    torch.manual_seed(0)
+    dynamics = ConvDynamics(4, 3, 10, 3, 16, 1)
+    states = torch.randn(1, 3, 16, 3)
+    with torch.no_grad():
+        gap = dynamics(states, torch.ones(1, 3, 10)) - dynamics(states, torch.zeros(1, 3, 10))
+    assert float(gap.abs().amax(2).min()) > 0
+
+
+def test_colours_are_whitened_and_come_back() -> None:
+    """Red noise that is ten times as strong as blue counts no more than it afterwards."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(40, 8, 8, 3, generator=generator) * torch.tensor([50.0, 20.0, 10.0])
+    pictures = (128 + noise).clamp(0, 255).round().to(torch.uint8)
+    whitening = ColourWhitening(8)
+    whitening.fit(pictures)
+    images = whitening(pictures)
+    colours = images.permute(1, 0, 2, 3).flatten(1)
+    torch.testing.assert_close(colours.mean(1), torch.zeros(3), atol=1e-3, rtol=0.0)
+    torch.testing.assert_close(torch.cov(colours), torch.eye(3), atol=5e-2, rtol=0.0)
+    torch.testing.assert_close(whitening.colours(images), pictures / 255, atol=1e-4, rtol=0.0)
+
+
+def test_colours_that_never_change_are_not_blown_up() -> None:
+    pictures = torch.full((4, 8, 8, 3), 200, dtype=torch.uint8)
+    pictures[:, :4] = 100  # only brightness differs
+    whitening = ColourWhitening(8)
+    whitening.fit(pictures)
+    pictures[0, 0, 0, 0] += 1
+    assert float(whitening(pictures).abs().max()) < 3.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder": "mlp"}, "encoder: expected 'conv' or 'vit', got 'mlp'"),
+        ({"state_size": 0}, "state_size: expected 1 or more, got 0"),
+        ({"image_size": 18}, r"image_size: expected a multiple of patch \(4\), got 18"),
+        ({"patch": 6, "image_size": 18}, "patch: expected a power of two from 4 up for encoder 'conv', got 6"),
+        ({"encoder": "vit", "encoder_width": 7}, r"encoder_width: expected a multiple of encoder_heads \(3\), got 7"),
+        ({"action_std": (1.0, 0.0)}, "action_std: expected positive numbers"),
+        ({"action_mean": (1.0,)}, "action_mean: expected 2 finite numbers"),
+        ({"action_limit": -1.0}, "action_limit: expected a positive number or None, got -1.0"),
+        ({"grid": 4, "proposal_hidden": 8}, "proposal_hidden: expected 0 for a grid latent"),
+    ],
+)
+def test_settings_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(VECTOR, **changes)
+
+
+def test_what_is_no_picture() -> None:
+    model = JointEmbeddingModel(replace(VECTOR, decoder_channels=0))
+    with pytest.raises(ValueError, match=r"encode: expected uint8 images of shape \[B, 16, 16, 3\], got torch.float32"):
+        model.encode(torch.zeros(2, 16, 16, 3))
+    with pytest.raises(ValueError, match="built without a decoder"):
+        model.decode(torch.zeros(2, 6))
+    with pytest.raises(ValueError, match="makes no proposals"):
+        model.propose(torch.zeros(1, 3, 6), torch.zeros(1, 2, 10), torch.zeros(1, 6), torch.zeros(1, 2, 10, 2))
