@@ -24,12 +24,14 @@ from grasp_agent.core.capabilities import image_size_of
 from grasp_agent.data.dataset import FORMAT, META_NAME, read_meta
 from grasp_agent.files.atomic import remove_unfinished, replacing, write_json
 from grasp_agent.files.lock import locked
+from grasp_agent.models import load_world_model
+from grasp_agent.objectives.goal_distance import GoalDistance
 from grasp_agent.planning import GRASP, Alternate, GaussNewton, Lifted, TailResample
 from grasp_agent.rollouts.environments import make_env, open_env
 from grasp_agent.rollouts.policies import AgentPolicy, box_actions, check_expert, expert_policy, random_policy
 from grasp_agent.rollouts.vector import Episode, TimeStep, VectorPolicy, play
 from grasp_agent.rollouts.workers import in_processes, one_thread
-from grasp_agent.tasks import Task, task_for
+from grasp_agent.tasks import Task, goal_weights_for, task_for
 
 PLANNED_TOGETHER = 50
 
@@ -235,7 +237,7 @@ def _check(env_id: str, settings: CollectSettings) -> None:
         if settings.policy == "planner":
             if task_for(env_id).goal(*env.reset(seed=SEED_OFFSET)) is None:
                 raise ValueError(f"{env_id}: policy 'planner' expected a goal image in observation or info, got none")
-            _planner(settings, env)
+            _planner(env_id, settings, env)
 
 
 def _open(env_id: str, settings: CollectSettings) -> gymnasium.Env[Any, Any]:
@@ -262,20 +264,22 @@ def _policy(env_id: str, settings: CollectSettings, env: gymnasium.Env[Any, Any]
         return random_policy()
     space = box_actions("planner", env)
     return AgentPolicy(
-        _planner(settings, env),
+        _planner(env_id, settings, env),
         task_for(env_id),
         noise=lambda episode: _smooth_noise(np.random.default_rng(episode.policy_seed), space, settings.noise),
     )
 
 
-def _planner(settings: CollectSettings, env: gymnasium.Env[Any, Any]) -> GRASPAgent:
-    agent = GRASPAgent.from_pretrained(str(settings.model), env.action_space, planner=PLANNER)
-    side = image_size_of(agent.world_model)
+def _planner(env_id: str, settings: CollectSettings, env: gymnasium.Env[Any, Any]) -> GRASPAgent:
+    model = load_world_model(str(settings.model))
+    side = image_size_of(model)
     if side != settings.resolution:
         raise ValueError(
             f"resolution: expected {side} px, which the world model {settings.model!r} sees, got {settings.resolution}"
         )
-    return agent
+    weights = goal_weights_for(env_id, model)
+    objective = None if weights is None else GoalDistance(weights=weights)
+    return GRASPAgent(model, env.action_space, PLANNER, objective=objective)
 
 
 def _smooth_noise(

@@ -17,6 +17,7 @@ from tiny_model import TINY
 from grasp_agent.data import CollectSettings, EpisodeDataset, collect
 from grasp_agent.files.lock import locked
 from grasp_agent.models import LatentWorldModel, WorldModelConfig, save_pretrained
+from grasp_agent.objectives.goal_distance import GoalDistance, default_objective
 from grasp_agent.planning import GradientDescent, MultiStart
 
 collecting = importlib.import_module("grasp_agent.data.collect")
@@ -102,6 +103,20 @@ def test_several_folders_are_one_data_set(folder, tmp_path) -> None:  # type: ig
         EpisodeDataset(folder, other)
     with pytest.raises(ValueError, match="at least one data folder"):
         EpisodeDataset()
+
+
+def test_a_collecting_planner_weighs_goals_as_the_task_does() -> None:
+    for env_id, weights in ((REACH, None), ("grasp_envs:grasp_envs/PushT-v0", (0.001, 0.001, 1.0, 1.0, 1.0, 1.0))):
+        env = gym.make(env_id, obs_type="pixels", resolution=64)
+        planned = settings(env_ids=(env_id,), policy="planner", model="pusht", resolution=64)
+        agent = collecting._planner(env_id, planned, env)
+        objective = agent.objective
+        assert isinstance(objective, GoalDistance) and isinstance(objective.weights, torch.Tensor)
+        usual = default_objective(agent.world_model).weights
+        wanted = usual if weights is None else torch.tensor(weights, dtype=torch.float64)
+        assert isinstance(wanted, torch.Tensor)
+        torch.testing.assert_close(objective.weights, wanted)
+        env.close()
 
 
 def test_a_planner_collects_what_it_gets_into(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
