@@ -92,18 +92,31 @@ def test_cells_lie_row_by_row() -> None:
     assert [i for i in range(16) if float(cells[0, i].abs().max()) > 1e-6] == [7]
 
 
-def test_predicted_cells_keep_their_places() -> None:
+@pytest.mark.parametrize("frame", [0, 1, 2])
+def test_predicted_cells_keep_their_places(frame: int) -> None:
     """What is far from a change in one cell, beyond the convolutions' reach, changes only by the mean of all cells."""
     torch.manual_seed(0)
-    dynamics = ConvDynamics(12, 3, 10, 1, 16, 1)
+    dynamics = ConvDynamics(12, 3, 10, 3, 16, 1)
     torch.nn.init.normal_(dynamics.out.weight)
-    states, actions = torch.randn(1, 1, 144, 3), torch.randn(1, 1, 10)
+    states, actions = torch.randn(1, 3, 144, 3), torch.randn(1, 3, 10)
     changed = states.clone()
-    changed[0, 0, 2 * 12 + 9] += 1.0  # row 2, column 9
+    changed[0, frame, 2 * 12 + 9] += 1.0  # row 2, column 9
     with torch.no_grad():
         gap = (dynamics(changed, actions) - dynamics(states, actions)).abs().amax(2).view(12, 12)
-    assert divmod(int(gap.argmax()), 12)[0] in (1, 2, 3) and divmod(int(gap.argmax()), 12)[1] in (8, 9, 10)
+    row, column = divmod(int(gap.argmax()), 12)
+    assert row in (1, 2, 3) and column in (8, 9, 10)
     assert float(gap[8:, :4].max()) < 0.1 * float(gap.max())
+
+
+def test_an_untrained_grid_stands_still() -> None:
+    """The network says the change from the last frame, and begins with almost none."""
+    torch.manual_seed(0)
+    dynamics = ConvDynamics(4, 3, 10, 3, 16, 1)
+    states = torch.randn(2, 3, 16, 3)
+    with torch.no_grad():
+        following = dynamics(states, torch.randn(2, 3, 10))
+    assert float((following - states[:, -1]).square().mean()) < 0.1 * float(states.var())
+    assert float((following - states[:, 0]).square().mean()) > float(states.var())
 
 
 def test_actions_reach_every_cell() -> None:
