@@ -107,6 +107,15 @@ class EpisodeDataset:
         if self.actions.shape[1] != action_dim:
             raise ValueError(f"{self.folder}: expected actions of {action_dim} numbers, got {self.actions.shape[1]}")
 
+    def check_finite(self, name: str, values: NDArray[Any]) -> None:
+        """Raise a ValueError unless the numbers of every frame, [F, N], are finite; `name` says what they are."""
+        bad = int((~np.isfinite(values)).any(axis=1).sum())
+        if bad:
+            raise ValueError(
+                f"{self.folder}: expected finite {name}, got NaN or infinity in {bad} of {len(self)} frames; "
+                "collect them again"
+            )
+
     def split(self, held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Episode numbers for training and for validation: of each folder, the last `held_out` share is kept apart."""
         kept = np.zeros(len(self.lengths), bool)

@@ -58,12 +58,7 @@ class JointRecipe(Recipe):
         self, data: EpisodeDataset, training: NDArray[np.int64], held_out: NDArray[np.int64]
     ) -> JointEmbeddingModel:
         data.check_fits(self.model.image_size, self.model.action_dim)
-        bad = int((~np.isfinite(data.actions)).any(axis=1).sum())
-        if bad:
-            raise ValueError(
-                f"{data.folder}: expected finite actions, got NaN or infinity in {bad} of {len(data)} frames; "
-                "collect them again"
-            )
+        data.check_finite("actions", data.actions)
         longest = max(self.unroll, self.joint_unroll)
         data.windows(training, longest * self.model.action_block + 1)
         data.windows(held_out, self.model.action_block + 1)

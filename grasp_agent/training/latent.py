@@ -90,12 +90,7 @@ class LatentRecipe(Recipe):
                 )
             needed["states"] = data.states
         for name, values in needed.items():
-            bad = int((~np.isfinite(values)).any(axis=1).sum())
-            if bad:
-                raise ValueError(
-                    f"{data.folder}: expected finite {name}, got NaN or infinity in {bad} of {len(data)} frames; "
-                    "collect them again"
-                )
+            data.check_finite(name, values)
         data.windows(training, self.unroll * self.model.action_block + 1)
         data.windows(held_out, self.model.action_block + 1)
         return LatentWorldModel(self.model)

@@ -22,7 +22,8 @@ from torch.nn import functional
 
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.dino_wm.backbone import load_backbone
-from grasp_agent.models.dino_wm.model import PIXEL_KEY, PROPRIO_KEYS, DinoWMConfig, DinoWorldModel
+from grasp_agent.models.dino_wm.model import PROPRIO_KEYS, DinoWMConfig, DinoWorldModel
+from grasp_agent.models.frames import PIXEL_KEY
 from grasp_agent.training.dynamics import FrameWindows, unrolled
 from grasp_agent.training.loop import Batch, Losses, Stage
 from grasp_agent.training.recipe import Recipe, RecipeStage, Run, register_recipe

@@ -30,9 +30,9 @@ from torch.nn import functional
 
 from grasp_agent.core.types import Observation
 from grasp_agent.models.dino_wm.backbone import load_backbone, save_backbone
+from grasp_agent.models.frames import PIXEL_KEY, frames_of
 from grasp_agent.models.registry import Part, register_model
 
-PIXEL_KEY = "pixels"
 PROPRIO_KEYS = ("proprio", "agent_pos")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -231,13 +231,8 @@ class DinoWorldModel(nn.Module):
         Raises:
             ValueError: the images have another shape or are not uint8.
         """
-        want = (self.image_size, self.image_size, 3)
-        if frames.dtype != torch.uint8 or frames.ndim != 4 or tuple(frames.shape[1:]) != want:
-            raise ValueError(
-                f"encode: expected uint8 images of shape [B, {want[0]}, {want[1]}, 3], got {frames.dtype} of shape "
-                f"{list(frames.shape)}; try the environment's resolution={self.image_size}"
-            )
-        images = (frames.to(self.device).to(self.pixel_mean.dtype) / 255 - self.pixel_mean) / self.pixel_std
+        frames = frames_of(frames, self.image_size).to(self.device)
+        images = (frames.to(self.pixel_mean.dtype) / 255 - self.pixel_mean) / self.pixel_std
         images = images.permute(0, 3, 1, 2)
         if self.input_size != self.image_size:
             size = (self.input_size, self.input_size)

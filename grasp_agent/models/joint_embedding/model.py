@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from grasp_agent.core.types import Observation
+from grasp_agent.models.frames import frames_of
 from grasp_agent.models.joint_embedding.config import JointEmbeddingConfig
 from grasp_agent.models.joint_embedding.dynamics import ConvDynamics, InverseDynamics
 from grasp_agent.models.joint_embedding.encoders import ColourWhitening, ResidualBlock, make_encoder
@@ -77,14 +76,7 @@ class JointEmbeddingModel(nn.Module):
         Raises:
             ValueError: the images have another shape or are not uint8.
         """
-        frames = obs["pixels"] if isinstance(obs, Mapping) else obs
-        want = (self.image_size, self.image_size, 3)
-        if frames.dtype != torch.uint8 or frames.ndim != 4 or tuple(frames.shape[1:]) != want:
-            raise ValueError(
-                f"encode: expected uint8 images of shape [B, {want[0]}, {want[1]}, 3], got {frames.dtype} of shape "
-                f"{list(frames.shape)}; try the environment's resolution={self.image_size}"
-            )
-        latents: Tensor = self.encoder(self.whitening(frames.to(self.device)))
+        latents: Tensor = self.encoder(self.whitening(frames_of(obs, self.image_size).to(self.device)))
         return latents
 
     def normalised(self, actions: Tensor) -> Tensor:

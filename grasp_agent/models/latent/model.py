@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
 from grasp_agent.core.types import Observation
+from grasp_agent.models.frames import frames_of
 from grasp_agent.models.latent.config import WorldModelConfig
 from grasp_agent.models.latent.decoder import FrameDecoder
 from grasp_agent.models.latent.encoders import ConvEncoder
@@ -82,14 +81,7 @@ class LatentWorldModel(nn.Module):
         Raises:
             ValueError: the images have another shape or are not uint8.
         """
-        frames = obs["pixels"] if isinstance(obs, Mapping) else obs
-        want = (self.image_size, self.image_size, 3)
-        if frames.dtype != torch.uint8 or frames.ndim != 4 or tuple(frames.shape[1:]) != want:
-            raise ValueError(
-                f"encode: expected uint8 images of shape [B, {want[0]}, {want[1]}, 3], got {frames.dtype} of shape "
-                f"{list(frames.shape)}; try the environment's resolution={self.image_size}"
-            )
-        features: Tensor = self.encoder(frames.to(self.device))
+        features: Tensor = self.encoder(frames_of(obs, self.image_size).to(self.device))
         return self.layout.latents(features, self.config)
 
     def predict(self, states: Tensor, actions: Tensor) -> Tensor:
