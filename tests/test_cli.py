@@ -205,7 +205,7 @@ CASES = {
     "train: resolution": (["train", "--data", "D/data", "--out", "D/x"], "expected frames of 64 px, got 16"),
     "train: unknown recipe": (
         ["train", "--data", "D/data", "--out", "D/x", "--recipe", "best"],
-        "expected one of dino_wm, generic, joint, joint_grid, pose",
+        "expected one of dino_wm, generic, joint, joint_grid, pose, sprites",
     ),
     "train: no steps": (
         ["train", "--data", "D/data", "--out", "D/x", "--encoder-steps", "0"],

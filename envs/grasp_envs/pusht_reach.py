@@ -16,8 +16,12 @@ from grasp_envs.pusht_simulation import ARENA, Array, random_start
 from grasp_envs.validation import check_choice, check_integer, check_state
 
 REWARD_TYPES = ("sparse", "dense")
+SUCCESS_TYPES = ("pose", "strict")
 POSITION_TOLERANCE = 20.0
 ANGLE_TOLERANCE = math.pi / 9
+STRICT_POSITION_TOLERANCE = 10.0
+STRICT_ANGLE_TOLERANCE = math.radians(10.0)
+STRICT_STEPS = 3
 # The longest stretch of expert play before an episode's start.
 MAX_WARM_UP = 60
 
@@ -58,7 +62,13 @@ class PushTReachEnv(PushTEnv):
     ## Rewards
 
     `reward_type="sparse"`: 0 on success, else -1. `"dense"`: -(pose_error / 20 px + angle_error / (pi / 9))
-    / 10, both errors in units of their tolerance. Success is pose_error < 20 px and angle_error < pi / 9.
+    / 10, both errors in units of their tolerance.
+
+    ## Success
+
+    `success="pose"`: pose_error < 20 px and angle_error < pi / 9. `"strict"`: the block alone counts, within 10 px
+    and 10 degrees, and must have stayed so for 3 steps in a row; `is_success` is then true from the third step on,
+    the sparse reward is 0 in every step within the tolerances.
 
     ## Starting State
 
@@ -78,6 +88,7 @@ class PushTReachEnv(PushTEnv):
 
     - `goal_horizon`: expert steps between start and goal, at least 5; default 25.
     - `reward_type`: `"sparse"` or `"dense"`; default `"sparse"`.
+    - `success`: `"pose"` or `"strict"`; default `"pose"`.
 
     ## Version History
 
@@ -93,12 +104,16 @@ class PushTReachEnv(PushTEnv):
         visualization_size: int = 512,
         goal_horizon: int = 25,
         reward_type: str = "sparse",
+        success: str = "pose",
     ) -> None:
         self.goal_horizon = check_integer("goal_horizon", goal_horizon, 5, usual=25)
         check_choice("reward_type", reward_type, REWARD_TYPES)
+        check_choice("success", success, SUCCESS_TYPES)
         self.reward_type = reward_type
+        self.success = success
         super().__init__(obs_type, resolution, control, render_mode, visualization_size)
         self._elapsed = 0
+        self._steps_within = 0
         self._set_goal(self.simulation.get_state())
 
     @property
@@ -114,20 +129,44 @@ class PushTReachEnv(PushTEnv):
         return self._compute_reward
 
     def _compute_reward(self, achieved: Any, desired: Any, info: Any) -> Any:
-        pose_error, angle_error = goal_errors(achieved, desired)
+        position, angle = self._position_error(achieved, desired), goal_errors(achieved, desired)[1]
+        most, widest = self._tolerances
         if self.reward_type == "dense":
-            return -0.1 * (pose_error / POSITION_TOLERANCE + angle_error / ANGLE_TOLERANCE)
-        return (pose_error < POSITION_TOLERANCE) * (angle_error < ANGLE_TOLERANCE) - 1.0
+            return -0.1 * (position / most + angle / widest)
+        return (position < most) * (angle < widest) - 1.0
+
+    @property
+    def _tolerances(self) -> tuple[float, float]:
+        """Of position [px] and angle [rad]."""
+        if self.success == "strict":
+            return STRICT_POSITION_TOLERANCE, STRICT_ANGLE_TOLERANCE
+        return POSITION_TOLERANCE, ANGLE_TOLERANCE
+
+    def _position_error(self, achieved: Any, desired: Any) -> Any:
+        """The error [px] between goals [..., 6] that counts: of agent and block, or of the block alone."""
+        if self.success == "pose":
+            return goal_errors(achieved, desired)[0]
+        a, d = np.asarray(achieved, dtype=np.float64), np.asarray(desired, dtype=np.float64)
+        return np.sqrt((a[..., 2] - d[..., 2]) ** 2 + (a[..., 3] - d[..., 3]) ** 2)
+
+    def _is_within(self, achieved: Any, desired: Any) -> bool:
+        """Whether one goal [6] meets another within the tolerances."""
+        position, angle = self._position_error(achieved, desired), goal_errors(achieved, desired)[1]
+        most, widest = self._tolerances
+        return bool(position < most and angle < widest)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """As `PushTEnv.step`."""
         self._elapsed += 1
-        return super().step(action)
+        result = super().step(action)
+        self._steps_within = self._steps_within + 1 if self._is_within(self._achieved, self._desired) else 0
+        return result
 
     # ------------------------------------------------------------------ the task
 
     def _begin(self, state: Array | None, goal: Array | None) -> None:
         self._elapsed = 0
+        self._steps_within = 0
         if goal is None:
             state, goal = self._draw_episode(state)
         while state is None:
@@ -173,7 +212,7 @@ class PushTReachEnv(PushTEnv):
             self.simulation.step(*self._to_target(expert.act()))
 
     def _is_solved(self, state: Array, goal: Array) -> bool:
-        return _is_success(*goal_errors(_goal_numbers(state), _goal_numbers(goal)))
+        return self._is_within(_goal_numbers(state), _goal_numbers(goal))
 
     def _check_goal(self, goal: Any) -> Array:
         return check_state("goal", goal, 0.0, ARENA)
@@ -184,6 +223,10 @@ class PushTReachEnv(PushTEnv):
         self._desired = _goal_numbers(goal)
         if self._renderer is not None:
             self._goal_image = self._renderer.draw(self._goal_agent, self.goal_pose)
+
+    @property
+    def _achieved(self) -> Array:
+        return _goal_numbers(self.simulation.get_state())
 
     @property
     def _goal_agent(self) -> tuple[float, float]:
@@ -198,12 +241,13 @@ class PushTReachEnv(PushTEnv):
 
     def _info(self) -> dict[str, Any]:
         info = self._block_info()
-        pose_error, angle_error = goal_errors(_goal_numbers(info["state"]), self._desired)
+        pose_error, angle_error = goal_errors(self._achieved, self._desired)
         simulation, goal = self.simulation, self._goal_agent
         info["angle_error"] = float(angle_error)
         info["pose_error"] = float(pose_error)
         info["agent_error"] = math.hypot(simulation.agent_x - goal[0], simulation.agent_y - goal[1])
-        info["is_success"] = _is_success(pose_error, angle_error)
+        held = self.success == "pose" or self._steps_within + 1 >= STRICT_STEPS
+        info["is_success"] = held and self._is_within(self._achieved, self._desired)
         info["goal_state"] = self._goal_state[:5].copy()
         return info
 
@@ -273,7 +317,3 @@ def _goal_numbers(state: Array) -> Array:
     angle = float(state[4])
     numbers: Array = np.array([state[0], state[1], state[2], state[3], math.cos(angle), math.sin(angle)])
     return np.minimum(np.maximum(numbers, _GOAL_LOW), _GOAL_HIGH)
-
-
-def _is_success(pose_error: Any, angle_error: Any) -> bool:
-    return bool(pose_error < POSITION_TOLERANCE and angle_error < ANGLE_TOLERANCE)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -33,6 +35,26 @@ MaybeFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavio
 def say(text: str) -> None:
     """Print a line without wrapping it, so that a command in it can be copied."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def env_arguments(given: Sequence[str]) -> dict[str, Any]:
+    """Arguments of an environment from "NAME=VALUE" each; a value that reads as a number, True, False or None is that.
+
+    Raises:
+        ValueError: no =, or a name twice.
+    """
+    arguments: dict[str, Any] = {}
+    for entry in given:
+        name, equals, value = entry.partition("=")
+        if not (name.isidentifier() and equals):
+            raise ValueError(f"--env-arg {entry}: expected NAME=VALUE, as in resolution=96")
+        if name in arguments:
+            raise ValueError(f"--env-arg {entry}: expected different names, got {name!r} twice")
+        try:
+            arguments[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[name] = value
+    return arguments
 
 
 def check_device(device: str) -> None:

@@ -14,6 +14,7 @@ from grasp_agent.cli.options import (
     Weights,
     Words,
     console,
+    env_arguments,
     say,
     set_threads,
 )
@@ -26,6 +27,7 @@ def evaluate(
     episodes: int = 100,
     seed: int = 10_000,
     goal_horizon: MaybeInt = None,
+    env_arg: Words = (),
     model: str = MODEL,
     out: Path = Path("runs/evaluate"),
     seconds: MaybeFloat = None,
@@ -51,6 +53,7 @@ def evaluate(
         episodes: how many.
         seed: of the first episode; the next ones count up.
         goal_horizon: expert steps to the goal, where the environment can be told. Default: the environment's own.
+        env_arg: an argument of the environment, NAME=VALUE, as in success=strict.
         model: world model of the planners: a shipped name, a folder or a hub id.
         out: results folder.
         seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
@@ -70,7 +73,7 @@ def evaluate(
         raise ValueError(f"--episodes: expected at least 1, got {episodes}")
     planning = {"horizon": horizon, "replan_every": replan_every}
     entrants = _entrants(policy or ("grasp", "random"), env, model, planning, seconds, goal_weights)
-    kwargs = task_for(env).goals_at(goal_horizon)
+    kwargs = {**env_arguments(env_arg), **task_for(env).goals_at(goal_horizon)}
     seeds = range(seed, seed + episodes)
     results = run(entrants, env, seeds, env_kwargs=kwargs, out=out, workers=workers, batch=batch)
     console.print(results_table(results))
@@ -84,6 +87,7 @@ def video(
     out: Path = Path("runs/video.mp4"),
     seed: Numbers = (),
     goal_horizon: MaybeInt = None,
+    env_arg: Words = (),
     model: str = MODEL,
     seconds: MaybeFloat = None,
     horizon: MaybeInt = None,
@@ -103,6 +107,7 @@ def video(
         out: the file to write, .mp4 or .gif.
         seed: an episode. Default: 10000.
         goal_horizon: expert steps to the goal, where the environment can be told. Default: the environment's own.
+        env_arg: an argument of the environment, NAME=VALUE, as in success=strict.
         model: world model of the planners: a shipped name, a folder or a hub id.
         seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
         horizon: model steps a plan spans. Default: 25 environment steps.
@@ -119,7 +124,7 @@ def video(
     if min(seeds) < 0:
         raise ValueError(f"--seed: expected 0 or more, got {min(seeds)}")
     entrants = _entrants(policy or ("grasp",), env, model, {"horizon": horizon}, seconds, goal_weights)
-    kwargs = task_for(env).goals_at(goal_horizon)
+    kwargs = {**env_arguments(env_arg), **task_for(env).goals_at(goal_horizon)}
     rows = record_video(entrants, env, seeds, out, env_kwargs=kwargs, panel_size=size)
     for row in rows:
         solved = f"solved in {row.steps_to_success} steps" if row.success else "not solved"

@@ -33,6 +33,7 @@ class EpisodeDataset:
         starts: first frame of each episode, [E].
         lengths: frames of each episode, [E].
         source: number of the folder each episode is from, [E].
+        environment: number of the environment each episode is from, [E]; folders may share environments.
 
     Raises:
         FileNotFoundError: not a data folder.
@@ -47,6 +48,8 @@ class EpisodeDataset:
         self.settings: list[dict[str, Any]] = []
         shards: list[Path] = []
         of_folder: list[int] = []
+        of_environment: list[int] = []
+        environments: dict[str, int] = {}
         for number, folder in enumerate(folders):
             self.settings.append(read_meta(Path(folder))["settings"])
             found = sorted(p for p in Path(folder).glob("shard-*") if p.is_dir())
@@ -56,6 +59,10 @@ class EpisodeDataset:
                 )
             shards += found
             of_folder += [number] * len(found)
+            taking_turns = self.settings[-1].get("env_ids") or [str(folder)]
+            for shard in found:
+                name = taking_turns[int(shard.name.rpartition("-")[2]) % len(taking_turns)]
+                of_environment.append(environments.setdefault(name, len(environments)))
         self._frames = [_load(p / "frames.npy", mmap=True) for p in shards]
         self._first = np.cumsum([0] + [len(f) for f in self._frames])
         actions = [_load(p / "actions.npy") for p in shards]
@@ -73,6 +80,7 @@ class EpisodeDataset:
         lengths = [_load(p / "lengths.npy") for p in shards]
         self.lengths: NDArray[np.int64] = np.concatenate(lengths)
         self.source: NDArray[np.int64] = np.repeat(of_folder, [len(n) for n in lengths])
+        self.environment: NDArray[np.int64] = np.repeat(of_environment, [len(n) for n in lengths])
         for name, count in (("actions", len(self.actions)), ("lengths", int(self.lengths.sum()))):
             if count != len(self):
                 raise ValueError(

@@ -10,6 +10,7 @@ from grasp_agent.models.latent.config import WorldModelConfig
 from grasp_agent.models.latent.model import LatentWorldModel
 from grasp_agent.models.planar_push.layout import PLANAR_PUSH
 from grasp_agent.models.registry import register_model
+from grasp_agent.models.sprites import SpritesModel
 
 __all__ = [
     "PLANAR_PUSH",
@@ -18,6 +19,7 @@ __all__ = [
     "JointEmbeddingConfig",
     "JointEmbeddingModel",
     "LatentWorldModel",
+    "SpritesModel",
     "WorldModelConfig",
     "from_pretrained",
     "load_backbone",

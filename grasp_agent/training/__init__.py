@@ -4,6 +4,7 @@ from grasp_agent.training.joint_recipe import JointRecipe
 from grasp_agent.training.latent import LatentRecipe
 from grasp_agent.training.patches import DinoWMRecipe
 from grasp_agent.training.recipe import RECIPES, Recipe, make_recipe, register_recipe, task_of
+from grasp_agent.training.sprites_recipe import SpritesRecipe
 from grasp_agent.training.train import train
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "JointRecipe",
     "LatentRecipe",
     "Recipe",
+    "SpritesRecipe",
     "make_recipe",
     "register_recipe",
     "task_of",

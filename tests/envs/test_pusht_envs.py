@@ -365,6 +365,44 @@ def test_reach_goals_are_reached_by_the_experts_own_steps(monkeypatch):
         assert env._info()["is_success"] and env._info()["pose_error"] == 0.0
 
 
+def test_strict_success_is_of_the_block_alone_and_must_be_held():
+    """9 px and 9 degrees off with the agent anywhere counts from the third step on; leaving starts the count anew."""
+    env = make("PushTReach-v0", success="strict")
+    goal = np.array([400.0, 400.0, 200.0, 200.0, 0.5])
+    near = [60.0, 60.0, 209.0, 200.0, 0.5 + math.radians(9)]
+    far = [60.0, 60.0, 211.0, 200.0, 0.5]
+    turned = [60.0, 60.0, 200.0, 200.0, 0.5 + math.radians(11)]
+    _, info = env.reset(options={"state": near, "goal": goal})
+    assert not info["is_success"]
+
+    def step():
+        _, reward, _, _, info = env.step(np.zeros(2, np.float32))
+        return float(reward), info["is_success"]
+
+    assert [step() for _ in range(4)] == [(0.0, False), (0.0, False), (0.0, True), (0.0, True)]
+    for away in (far, turned):
+        env.set_state(away)
+        assert step() == (-1.0, False)
+        env.set_state(near)
+        assert [step() for _ in range(3)] == [(0.0, False), (0.0, False), (0.0, True)]
+    env.reset(options={"state": near, "goal": goal})
+    assert step() == (0.0, False)  # the count is of this episode
+
+
+def test_strict_starts_are_unsolved_for_the_block_alone():
+    env = make("PushTReach-v0", success="strict")
+    for seed in range(40):
+        _, info = env.reset(seed=seed)
+        assert info["block_error"] >= 10.0 or info["angle_error"] >= math.radians(10)
+
+
+def test_strict_dense_rewards_are_in_units_of_their_tolerances():
+    env = make("PushTReach-v0", success="strict", reward_type="dense")
+    start, goal = [60.0, 60.0, 220.0, 200.0, 0.5 + math.radians(30)], [400.0, 400.0, 200.0, 200.0, 0.5]
+    env.reset(options={"state": start, "goal": goal})
+    assert env.step(np.zeros(2, np.float32))[1] == pytest.approx(-0.1 * (2.0 + 3.0), abs=1e-6)
+
+
 def test_reach_starts_are_unsolved_and_mostly_move_the_block():
     env = make("PushTReach-v0")
     moved = []

@@ -1,0 +1,287 @@
+"""Sprites: what their latents measure, how they are drawn, and dynamics that look the same from every side."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from grasp_agent.core.capabilities import decodes, proposes
+from grasp_agent.models import load_world_model, save_pretrained
+from grasp_agent.models.sprites import Sprite, SpritesConfig, SpritesModel
+from grasp_agent.models.sprites.colours import Difference
+from grasp_agent.models.sprites.config import UNITS
+from grasp_agent.models.sprites.decoder import GAIN, SpriteDecoder
+from grasp_agent.models.sprites.dynamics import LENGTH
+
+DISK = Sprite(radius=0.1, gyration=0.05, area=0.005, symmetry=0)
+LETTER = Sprite(radius=0.4, gyration=0.2, area=0.05, symmetry=1)
+SQUARE = Sprite(radius=0.3, gyration=0.15, area=0.1, symmetry=4)
+SETS = ((DISK, LETTER), (DISK,), (SQUARE, LETTER, DISK))
+
+
+def config(*sprites: Sprite, **sizes: object) -> SpritesConfig:
+    small = {"encoder_channels": 4, "template": 12, "dynamics_hidden": 16, "dynamics_depth": 1}
+    return SpritesConfig(image_size=32, sprites=sprites, input_size=16, **{**small, **sizes})  # type: ignore[arg-type]
+
+
+def model_of(*sprites: Sprite, seed: int = 0, **sizes: object) -> SpritesModel:
+    torch.manual_seed(seed)
+    return SpritesModel(config(*sprites, **sizes)).eval()
+
+
+def turned(vectors: Tensor, angle: float) -> Tensor:
+    cos, sin = math.cos(angle), math.sin(angle)
+    return vectors @ torch.tensor([[cos, sin], [-sin, cos]])
+
+
+def state(settings: SpritesConfig, places: Tensor, angles: Tensor) -> Tensor:
+    """A latent [D] of places [S, 2] in half-pictures and angles [S]."""
+    parts = [places.flatten() * UNITS]
+    for i in settings.turning:
+        phase = settings.sprites[i].symmetry * angles[i]
+        parts.append(settings.heading_length(i) * torch.stack([phase.cos(), phase.sin()]))
+    return torch.cat(parts)
+
+
+# ---- latents
+
+
+def test_the_distance_of_latents_is_how_far_the_points_of_the_things_move() -> None:
+    """Mean square over the points of all things, each as large as it covers the picture; the largest counts 1."""
+    generator = torch.Generator().manual_seed(0)
+    settings = config(DISK, LETTER)
+    points = torch.randn(2, 4000, 2, generator=generator)
+    points = points - points.mean(1, keepdim=True)
+    points = points / points.square().sum(-1).mean(1).sqrt()[:, None, None]  # gyration 1
+    points = points * torch.tensor([s.gyration for s in settings.sprites])[:, None, None]
+    before, after = torch.tensor([[0.1, 0.2], [-0.3, 0.0]]), torch.tensor([[0.3, 0.1], [-0.2, 0.2]])
+    turn = 0.02
+    moved = [points[0] + after[0] - points[0] - before[0], turned(points[1], turn) + after[1] - points[1] - before[1]]
+    squares = [UNITS**2 * m.square().sum(-1).mean() for m in moved]
+    expected = squares[0] * DISK.area / LETTER.area + squares[1]
+    start, end = (state(settings, p, torch.tensor([0.0, a])) for p, a in ((before, 0.0), (after, turn)))
+    weighted = (torch.tensor(settings.distance_weights) * (end - start).square()).sum()
+    assert float(weighted) == pytest.approx(float(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize("sprites", SETS)
+def test_encoding_gives_places_in_the_picture_and_headings_of_their_length(sprites: tuple[Sprite, ...]) -> None:
+    model = model_of(*sprites)
+    frames = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    latents = model.encode({"pixels": frames})
+    assert tuple(latents.shape) == (3, *model.state_shape) == (3, 2 * (len(sprites) + len(model.config.turning)))
+    assert latents[:, : 2 * len(sprites)].abs().max() < 1.1 * UNITS
+    for i in model.config.turning:
+        first = model.config.heading(i)
+        lengths = latents[:, first : first + 2].norm(dim=1)
+        torch.testing.assert_close(lengths, torch.full((3,), model.config.heading_length(i)), rtol=1e-4, atol=1e-4)
+    places, headings = model.poses(latents)
+    torch.testing.assert_close(places.flatten(1) * UNITS, latents[:, : 2 * len(sprites)])
+    assert torch.allclose(headings.norm(dim=2), torch.ones(3, len(sprites)), atol=1e-4)
+
+
+@pytest.mark.parametrize("sprites", SETS)
+def test_a_saved_model_comes_back_the_same(sprites: tuple[Sprite, ...], tmp_path: Path) -> None:
+    model = model_of(*sprites, proposal_hidden=8, proposal_depth=1)
+    loaded = load_world_model(save_pretrained(model, tmp_path / "model"))
+    assert loaded.config == model.config and decodes(loaded) and proposes(loaded)
+    frames = torch.full((2, 32, 32, 3), 200, dtype=torch.uint8)
+    assert torch.equal(loaded.encode(frames), model.encode(frames))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sprites": ()}, "sprites: expected at least one"),
+        ({"encoder_channels": 6}, "encoder_channels: expected a multiple of 4, got 6"),
+        ({"input_size": 20}, "input_size: expected a multiple of 8, got 20"),
+        ({"history": 0}, "history: expected a whole number of at least 1, got 0"),
+        ({"action_limit": 0.0}, "action_limit: expected a finite number above 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(config(LETTER), **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "value"), [("radius", 0.0), ("gyration", -1.0), ("area", 3.0), ("symmetry", -1)])
+def test_a_sprite_out_of_range_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"Sprite.{name}"):
+        replace(LETTER, **{name: value})
+
+
+# ---- pictures
+
+
+def test_difference_and_background_are_taken_from_the_background_that_fits() -> None:
+    """Two backgrounds, grey 100 and the same with a bright left half; a picture of each with a dark square."""
+    difference = Difference(image_size=8, backgrounds=2, colours=1, size=4)
+    plain = torch.full((8, 8, 3), 100.0)
+    marked = plain.clone()
+    marked[:, :3] = 200.0
+    difference.set(torch.stack([plain, marked]), torch.tensor([[1.0], [0.0], [0.0]]))
+    frames = torch.stack([plain, marked])
+    frames[:, 6:, 6:] = 40.0
+    gap, below = difference(frames.to(torch.uint8))
+    expected = torch.zeros(2, 1, 4, 4)
+    expected[:, :, 3, 3] = -60.0
+    torch.testing.assert_close(gap, expected)
+    wanted = torch.zeros(2, 1, 4, 4)
+    wanted[1, 0, :, 0], wanted[1, 0, :, 1] = 100.0, 50.0  # columns 0-1, and half of 2-3
+    torch.testing.assert_close(below, wanted)
+    shown = difference.frames(torch.zeros(1, 1, 8, 8), number=1)
+    torch.testing.assert_close(shown[0], marked / 255)
+
+
+def sprite_with(decoder: SpriteDecoder, sprite: int, pages: Tensor) -> None:
+    """Let a sprite's template be pages [C + 1, side, side], the last one cover, before its window."""
+    decoder.templates.data[sprite], decoder.cover.data[sprite] = pages[:-1] / GAIN, pages[-1:] / GAIN
+
+
+def test_a_sprite_is_drawn_at_its_place_turned_by_its_heading() -> None:
+    """A sprite whose right half is bright: its centre of brightness lies in the direction of its heading."""
+    decoder = SpriteDecoder(config(LETTER, colours=1))
+    pages = torch.zeros(2, 12, 12)
+    pages[0, :, 6:] = 1.0
+    sprite_with(decoder, 0, pages)
+    grid = (torch.arange(64) + 0.5) / 32 - 1
+    for angle in (0.0, 0.7, math.pi / 2, -2.0):
+        place, heading = torch.tensor([[[0.2, -0.1]]]), torch.tensor([[[math.cos(angle), math.sin(angle)]]])
+        drawn = decoder(place, heading, torch.zeros(1, 1, 64, 64))[0, 0, 0].detach()
+        x, y = (drawn.sum(0) * grid).sum() / drawn.sum() - 0.2, (drawn.sum(1) * grid).sum() / drawn.sum() + 0.1
+        assert float(torch.atan2(y, x)) == pytest.approx(angle, abs=0.03)
+        assert 0.1 < float(torch.hypot(x, y)) < 0.3
+
+
+def test_a_disk_is_drawn_alike_with_any_heading_and_a_square_alike_after_a_quarter_turn() -> None:
+    torch.manual_seed(0)
+    decoder = SpriteDecoder(config(DISK, SQUARE))
+    places, background = torch.zeros(1, 2, 2), torch.zeros(1, 2, 16, 16)
+
+    def drawn(phase: float) -> Tensor:
+        return decoder(places, torch.tensor([[[math.cos(phase), math.sin(phase)]] * 2]), background)[0]
+
+    torch.testing.assert_close(drawn(0.0)[0], drawn(1.0)[0])
+    # a phase of the square is four times its angle: half a turn of the phase turns it by 45 degrees
+    assert (drawn(0.0)[1] - drawn(math.pi)[1]).abs().max() > 0.1
+    torch.testing.assert_close(drawn(0.0)[1], drawn(2 * math.pi)[1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_covering_sprite_hides_what_lies_under_it() -> None:
+    """Colour 1 over a background of 5 differs from it by 1 - 5 where the sprite covers, and by 0 elsewhere."""
+    decoder = SpriteDecoder(config(SQUARE, colours=1))
+    sprite_with(decoder, 0, torch.ones(2, 12, 12))
+    drawn = decoder(torch.zeros(1, 1, 2), torch.tensor([[[1.0, 0.0]]]), torch.full((1, 1, 16, 16), 5.0))[
+        0, 0, 0
+    ].detach()
+    assert float(drawn[8, 8]) == pytest.approx(-4.0, abs=1e-3)
+    assert float(drawn[0, 0]) == 0.0
+
+
+# ---- dynamics
+
+
+@pytest.mark.parametrize("sprites", SETS)
+def test_without_its_own_place_a_frame_predicts_the_same_from_every_side(sprites: tuple[Sprite, ...]) -> None:
+    """Turned and shifted as a whole, the world moves turned and shifted, once the walls are out of sight."""
+    model = model_of(*sprites, action_scale=0.3)
+    settings, dynamics = model.config, model.dynamics
+    for number, j in enumerate(dynamics.frames):
+        first, vectors, plain = dynamics.networks[number][0], *dynamics.sizes[3 * number : 3 * number + 2]
+        if not settings.turning:
+            pytest.skip("frames of disks have the axes of the picture")
+        assert isinstance(first, torch.nn.Linear)
+        first.weight.data[:, vectors : vectors + plain] = 0.0
+        dynamics.networks[number][-1].weight.data.normal_(std=0.3)  # type: ignore[union-attr, operator]
+        assert j in settings.turning
+    generator = torch.Generator().manual_seed(3)
+    count = len(sprites)
+    places, angles = torch.rand(3, count, 2, generator=generator) - 0.5, torch.rand(3, count, generator=generator)
+    angles = 0.4 * angles  # the frame of a square is told but for quarter turns: stay within one
+    actions = torch.randn(1, 3, 2, generator=generator)
+    turn, shift = 0.3, torch.tensor([0.2, -0.3])
+    here = torch.stack([state(settings, p, a) for p, a in zip(places, angles, strict=True)])
+    there = torch.stack(
+        [state(settings, turned(p, turn) + shift, a + turn) for p, a in zip(places, angles, strict=True)]
+    )
+    after, moved = dynamics(here[None], actions)[0], dynamics(there[None], turned(actions, turn))[0]
+    assert (after - here[-1]).abs().max() > 0.1
+    ends = 2 * count
+    torch.testing.assert_close(
+        moved[:ends].view(-1, 2), turned(after[:ends].view(-1, 2), turn) + UNITS * shift, rtol=1e-3, atol=1e-3
+    )
+    for i in settings.turning:
+        first_number = settings.heading(i)
+        part = slice(first_number, first_number + 2)
+        torch.testing.assert_close(moved[part], turned(after[part], sprites[i].symmetry * turn), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("action_dim", [1, 2, 3])
+def test_the_window_reaches_the_networks_as_it_is_described(action_dim: int) -> None:
+    """The first frame's inputs, written out by hand for a disk and a letter."""
+    model = model_of(DISK, LETTER, action_dim=action_dim, action_scale=0.5)
+    seen: list[Tensor] = []
+    model.dynamics.networks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    generator = torch.Generator().manual_seed(5)
+    states, actions = torch.randn(1, 3, 6, generator=generator), torch.randn(1, 3, action_dim, generator=generator)
+    model.predict(states, actions)
+    now, length = states[0, -1], model.config.heading_length(1)
+    cos, sin = now[4] / length, now[5] / length
+    into = torch.stack([torch.stack([cos, -sin]), torch.stack([sin, cos])])
+    vectors = [(now[0:2] - now[2:4]) / LENGTH]
+    vectors += [states[0, t + 1, k : k + 2] - states[0, t, k : k + 2] for k in (0, 2) for t in (0, 1)]
+    acted = actions.flatten() / 0.5
+    pairs = action_dim % 2 == 0
+    vectors += list(acted.view(-1, 2)) if pairs else []
+    expected = [(torch.stack(vectors) @ into).flatten(), now[2:4] / LENGTH]
+    expected += [torch.stack([cos, sin])] if pairs else [acted, torch.stack([cos, sin])]
+    numbers = torch.cat(expected)
+    torch.testing.assert_close(seen[0][0, : len(numbers)], numbers)
+
+
+def test_displacements_and_actions_move_sprites_by_learned_filters() -> None:
+    model = model_of(DISK, LETTER)
+    dynamics = model.dynamics
+    dynamics.networks[0][-1].weight.data.zero_()  # type: ignore[union-attr, operator]
+    dynamics.own.data[0, 1] = 0.5  # half of the disk's last displacement
+    dynamics.driven.data[4, 1] = 2.0  # the last action's x moves the disk along y
+    states, actions = torch.zeros(1, 3, 6), torch.zeros(1, 3, 2)
+    states[..., 4] = model.config.heading_length(1)
+    states[0, 1:, 0] = torch.tensor([1.0, 3.0])
+    actions[0, 2, 0] = 0.25
+    following = model.predict(states, actions)[0]
+    expected = states[0, -1].clone()
+    expected[0] += 0.5 * 2.0
+    expected[1] += 2.0 * 0.25
+    torch.testing.assert_close(following, expected)
+
+
+# ---- proposals
+
+
+def test_proposals_turn_with_the_world_and_can_leave_the_other_things_goal_out() -> None:
+    model = model_of(DISK, LETTER, proposal_hidden=16, proposal_depth=1)
+    assert model.proposal is not None
+    context, settings = model.proposal.context, model.config
+    generator = torch.Generator().manual_seed(2)
+    places, angles = torch.rand(4, 2, 2, generator=generator) - 0.5, torch.rand(4, 2, generator=generator)
+    past = torch.randn(1, 2, 2, generator=generator)
+
+    def features(turn: float, goal_disk: float, shown: float) -> tuple[Tensor, Tensor]:
+        rows = [state(settings, turned(p, turn), a + turn) for p, a in zip(places, angles, strict=True)]
+        goal = rows[3].clone()
+        goal[0] += goal_disk
+        return context(torch.stack(rows[:3])[None], turned(past, turn), goal[None], torch.tensor([[shown]]))
+
+    (here, into), (there, into_there) = features(0.0, 0.0, 1.0), features(0.8, 0.0, 1.0)
+    assert here.shape == (1, context.size)
+    torch.testing.assert_close(here[:, :-3], there[:, :-3], rtol=1e-4, atol=1e-4)  # all but the place of the frame
+    vector = torch.tensor([[[0.3, -0.4]]])
+    torch.testing.assert_close(vector @ into, turned(vector, 0.8) @ into_there, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(features(0.0, 5.0, 1.0)[0], here)
+    assert torch.equal(features(0.0, 5.0, 0.0)[0], features(0.0, 0.0, 0.0)[0])
