@@ -98,8 +98,9 @@ def train(
         data: folder written by `grasp-agent collect`; repeat it to train on several, the metrics are of the first.
         out: output folder; the model is in OUT/model.
         recipe: "pose" (poses from the simulator's state, supervised), "generic" (free latents from reconstruction),
-            "joint" (a vector learnt by predicting it, encoder and dynamics together), "joint_grid" (a grid of cells,
-            learnt by drawing and predicting it) or "dino_wm" (patches of a frozen DINOv2; without OUT/rollouts.png).
+            "sprites" (poses of a few moving things, from pixels alone), "joint" (a vector learnt by predicting it,
+            encoder and dynamics together), "joint_grid" (a grid of cells, learnt by drawing and predicting it) or
+            "dino_wm" (patches of a frozen DINOv2; without OUT/rollouts.png).
             Default: what suits the task of the data.
         initial: model to begin from (a shipped name, a folder or a hub id). Default: random weights.
         encoder_steps: optimiser steps of stage 1, the encoder (recipes "joint" and "joint_grid": and the dynamics).

@@ -42,6 +42,14 @@ class Weighing(Protocol):
 
 
 @runtime_checkable
+class Driven(Protocol):
+    """Says what of its latent the actions move themselves, as they do a hand, but not what it touches."""
+
+    driven: Sequence[bool] | None
+    """Whether each latent number belongs to it, shape S; None if that is not known."""
+
+
+@runtime_checkable
 class Decoding(Protocol):
     """Draws its latents."""
 
@@ -111,6 +119,11 @@ def action_limit_of(model: WorldModel) -> float | None:
 def distance_weights_of(model: WorldModel) -> Sequence[float] | None:
     """How much each latent number counts in a goal's distance, see `Weighing`; None weighs all alike."""
     return model.distance_weights if isinstance(model, Weighing) else None
+
+
+def driven_of(model: WorldModel) -> Sequence[bool] | None:
+    """Which latent numbers are of what the actions move themselves, see `Driven`; None if that is not known."""
+    return model.driven if isinstance(model, Driven) else None
 
 
 def decodes(model: WorldModel) -> bool:

@@ -21,7 +21,7 @@ PUSHT = register_task(
         ),
         goal_distance_kwarg="goal_horizon",
         # In the classic task only the body must arrive; where the pusher ends up hardly counts.
-        goal_weights={"grasp_envs/PushT-v0": (0.001, 0.001, 1.0, 1.0, 1.0, 1.0)},
+        driven_weights={"grasp_envs/PushT-v0": 0.001},
         states=PLANAR_PUSH,
         scene_side=512.0,
         recipe="pose",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from grasp_agent.core.capabilities import distance_weights_of, driven_of
 from grasp_agent.core.types import WorldModel
 from grasp_agent.tasks.task import Task
 
@@ -55,11 +56,14 @@ def goal_weights_for(env_id: str, model: WorldModel) -> tuple[float, ...] | None
         model: whose latents are compared.
 
     Returns:
-        One weight per latent number; None if the model's own weights will do, or if its latents are not those that the
-        task knows the meaning of.
+        One weight per latent number; None if the model's own weights will do, or if it does not know what the actions
+        move.
     """
-    task = task_for(env_id)
-    return task.goal_weights.get(_bare(env_id)) if task.reads(model) else None
+    weight, driven = task_for(env_id).driven_weights.get(_bare(env_id)), driven_of(model)
+    if weight is None or driven is None:
+        return None
+    own = distance_weights_of(model) or (1.0,) * len(driven)
+    return tuple(weight if moved else other for moved, other in zip(driven, own, strict=True))
 
 
 def _bare(env_id: str) -> str:

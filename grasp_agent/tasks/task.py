@@ -38,8 +38,8 @@ class Task:
             pictures' height and width in pixels.
         policy_kwargs: environment arguments to try in turn for a policy that does not fit the default observation.
         goal_distance_kwarg: the argument that sets how many steps away goals are; None if there is none.
-        goal_weights: per environment id, one weight per latent number in the distance to a goal, for environments whose
-            goals leave something open; the latents are those of layout `states`.
+        driven_weights: per environment id, how much the place of what the actions move themselves counts in the
+            distance to a goal, the most important thing counting 1; for environments whose goals leave it open.
         states: the layout of latents that tells what the simulator's states mean; None if none does. It serves
             supervised training and errors in physical units.
         scene_side: height and width of the square scene that `render` shows, in the units of the simulator's states;
@@ -61,7 +61,7 @@ class Task:
     picture_kwargs: Mapping[str, Any] = field(default_factory=dict)
     policy_kwargs: tuple[Mapping[str, Any], ...] = ()
     goal_distance_kwarg: str | None = None
-    goal_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    driven_weights: Mapping[str, float] = field(default_factory=dict)
     states: StateLayout | None = None
     scene_side: float | None = None
     recipe: str = "generic"

@@ -93,7 +93,7 @@ def reconstruction_loss(decoded: Tensor, images: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def encode_dataset(model: WorldModel, data: EpisodeDataset, batch: int = 512) -> NDArray[np.float32]:
+def encode_dataset(model: WorldModel, data: EpisodeDataset, batch: int = 64) -> NDArray[np.float32]:
     """Latents of every frame of the data, [F, *S]."""
     out = np.empty((len(data), *model.state_shape), dtype=np.float32)
     for first in range(0, len(data), batch):

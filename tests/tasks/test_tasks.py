@@ -93,11 +93,13 @@ def test_arguments_for_pictures_and_distant_goals() -> None:
         GYMNASIUM.goals_at(7)
 
 
-def test_goals_have_weights_where_latents_have_the_tasks_layout() -> None:
+def test_goals_have_weights_where_it_is_known_what_the_actions_move() -> None:
     poses, free = LatentWorldModel(TINY), LatentWorldModel(replace(TINY, layout="free"))
     assert poses.state_shape == free.state_shape == (6,)
     weights = goal_weights_for(f"grasp_envs:{CLASSIC}", poses)
-    assert weights == DEFAULT_TASK.goal_weights[CLASSIC]
+    assert weights == (0.001, 0.001, 1.0, 1.0, 1.0, 1.0)
+    weighed = LatentWorldModel(replace(TINY, distance_weights=(3.0, 3.0, 2.0, 2.0, 0.5, 0.5)))
+    assert goal_weights_for(CLASSIC, weighed) == (0.001, 0.001, 2.0, 2.0, 0.5, 0.5)
     assert goal_weights_for(CLASSIC, free) is None, "nobody knows what the numbers of a free latent mean"
     assert goal_weights_for(REACH, poses) is None and goal_weights_for("CartPole-v1", free) is None
 
@@ -108,13 +110,12 @@ def test_goals_have_weights_where_latents_have_the_tasks_layout() -> None:
 @pytest.mark.parametrize("task", SHIPPED, ids=FILES)
 def test_what_a_shipped_task_names_is_there(task: Task) -> None:
     assert {env_id.rpartition(":")[2] for env_id in task.default_env_ids} <= set(task.env_ids)
-    assert set(task.goal_weights) <= set(task.env_ids)
+    assert set(task.driven_weights) <= set(task.env_ids)
     assert task.recipe in RECIPES
     assert all(path.is_file() for path in task.baselines.values())
     if task.model is not None:
         model = load_world_model(task.model)
         assert task.states is None or task.reads(model)
-        assert all(model.state_shape == (len(weights),) for weights in task.goal_weights.values())
 
 
 @pytest.mark.parametrize("env_id", [env_id for task in SHIPPED for env_id in task.default_env_ids])

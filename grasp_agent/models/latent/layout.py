@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 
 class Layout:
-    """A way to build a `LatentWorldModel` around its latent: here "free", D numbers without prescribed meaning."""
+    """A way to build a `LatentWorldModel` around its latent: here "free", D numbers without prescribed meaning.
+
+    Attributes:
+        driven: which numbers are of what the actions move themselves (see `grasp_agent.core.capabilities.Driven`).
+    """
+
+    driven: tuple[bool, ...] | None = None
 
     def check(self, config: WorldModelConfig) -> None:
         """Raise a ValueError if the sizes do not suit the layout."""

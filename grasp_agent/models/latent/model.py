@@ -39,6 +39,7 @@ class LatentWorldModel(nn.Module):
         self.action_block = config.action_block
         self.action_limit = config.action_limit
         self.distance_weights = config.distance_weights
+        self.driven = self.layout.driven
         self.encoder = ConvEncoder(
             config.image_size,
             config.encoder_channels,

@@ -24,6 +24,7 @@ class PlanarPush(StateLayout):
     """
 
     state_numbers = 5
+    driven = (True, True, False, False, False, False)
 
     def check(self, config: WorldModelConfig) -> None:
         wanted = {"state_size": STATE_SIZE, "action_dim": 2, "action_block": 1}

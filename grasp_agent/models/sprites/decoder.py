@@ -53,9 +53,13 @@ class SpriteDecoder(nn.Module):
             background: b, [B, C, n, n].
             only: the number of the sprite to draw.
         """
+        return over(self.pages(places, headings, background.shape[-1], only), background)
+
+    def pages(self, places: Tensor, headings: Tensor, n: int, only: int | None = None) -> Tensor:
+        """Colour and cover of the sprites where they lie in a picture of side n, [B, S, C + 1, n, n]."""
         chosen = slice(None) if only is None else slice(only, only + 1)
         places, headings = places[:, chosen], headings[:, chosen]
-        rows, sprites, n = len(places), places.shape[1], background.shape[-1]
+        rows, sprites = places.shape[:2]
         grid = coordinate_grid(n).to(places).flatten(1).T
         offsets = (grid - places.unsqueeze(2)) * self.scales[:, chosen]  # [B, S, n * n, 2]
         cos, sin = self._turns(headings, chosen)
@@ -64,8 +68,7 @@ class SpriteDecoder(nn.Module):
         pages = torch.cat([self.templates, self.cover], dim=1)[chosen] * (GAIN * self.window)
         pages = pages.expand(rows, -1, -1, -1, -1).flatten(0, 1)
         drawn = functional.grid_sample(pages, seen.view(rows * sprites, n, n, 2), align_corners=False)
-        drawn = drawn.view(rows, sprites, -1, n, n)
-        return drawn[:, :, :-1] - drawn[:, :, -1:] * background.unsqueeze(1)
+        return drawn.view(rows, sprites, -1, n, n)
 
     def _turns(self, headings: Tensor, chosen: slice) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the angle that each sprite is turned by, [B, S, 1] each."""
@@ -80,3 +83,10 @@ class SpriteDecoder(nn.Module):
             cos.append(c)
             sin.append(s)
         return torch.stack(cos, 1).unsqueeze(-1), torch.stack(sin, 1).unsqueeze(-1)
+
+
+def over(pages: Tensor, background: Tensor) -> Tensor:
+    """What pages [..., C + 1, n, n] of colour and cover show over a background [B, C, n, n], as far as it differs."""
+    return pages[..., :-1, :, :] - pages[..., -1:, :, :] * background.view(
+        len(background), *(1,) * (pages.ndim - 4), *background.shape[1:]
+    )

@@ -57,6 +57,12 @@ class SpriteDynamics(nn.Module):
         self.own = nn.Parameter(torch.zeros(sprites, config.history - 1, 1))
         self.driven = nn.Parameter(torch.zeros(actions, 2 * sprites))
 
+    @property
+    def moved_by_actions(self) -> tuple[bool, ...]:
+        """Whether the actions move a sprite themselves: by the linear filter, at least half as far as any other."""
+        reach = self.driven.detach().unflatten(1, (-1, 2)).norm(dim=(0, 2))
+        return tuple((reach >= 0.5 * reach.max()).tolist())
+
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
         sprites, turning, rows = len(self.config.sprites), len(self.config.turning), len(states)
         window = torch.cat([states.flatten(1), actions.flatten(1)], dim=1)

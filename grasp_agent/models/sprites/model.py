@@ -16,6 +16,7 @@ from grasp_agent.models.sprites.context import SpritesContext
 from grasp_agent.models.sprites.decoder import SpriteDecoder
 from grasp_agent.models.sprites.dynamics import SpriteDynamics
 from grasp_agent.models.sprites.encoder import PoseEncoder
+from grasp_agent.models.sprites.refinement import refined
 
 
 class SpritesModel(nn.Module):
@@ -59,6 +60,14 @@ class SpritesModel(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    @property
+    def driven(self) -> tuple[bool, ...]:
+        """Which latent numbers are of sprites that the actions move themselves, as the dynamics has learned it."""
+        config = self.config
+        sprites = range(len(config.sprites))
+        moved = self.dynamics.moved_by_actions
+        return tuple(moved[i] for i in (*sprites, *config.turning) for _ in (0, 1))
+
     def encode(self, obs: Observation) -> Tensor:
         """Encode frames.
 
@@ -71,8 +80,9 @@ class SpritesModel(nn.Module):
         Raises:
             ValueError: the images have another shape or are not uint8.
         """
-        seen = self.difference(frames_of(obs, self.image_size).to(self.device))
-        places, headings = self.encoder(torch.cat(seen, dim=1))
+        picture, background = self.difference(frames_of(obs, self.image_size).to(self.device))
+        places, headings = self.encoder(torch.cat([picture, background], dim=1))
+        places, headings = refined(self.decoder, picture, background, places, headings)
         parts = [places.flatten(1) * UNITS]
         parts += [headings[:, i] * self.config.heading_length(i) for i in self.config.turning]
         return torch.cat(parts, dim=1)

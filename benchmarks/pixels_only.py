@@ -1,0 +1,165 @@
+"""How well an agent plans with a world model that was never told a pose, with and without proposals, and disturbed.
+
+    python benchmarks/pixels_only.py --model pusht-pixels --out benchmarks/pixels_only --episodes 200 --batch 50
+    python benchmarks/pixels_only.py --model pusht-pixels --out benchmarks/pixels_only --only disturbed --episodes 100
+
+Three agents play the same held-out goals 25, 50 and 80 expert steps away, each with twice as many steps:
+
+    grasp            the default planner
+    alone            the same without proposals: it begins from random plans
+    prior            the proposals without search
+
+under the tolerance of the published protocol ("pose": 20 px over pusher and block, 20 degrees) and a strict one
+("strict": 10 px and 10 degrees of the block alone, held for 3 steps). Of "disturbed" pictures, 25 steps away, the
+default planner sees every frame and the goal with
+
+    noise_8, noise_16    Gaussian noise of this deviation, of 255
+    tint                 another background: white becomes a pale yellow, and what is not white changes in proportion
+    dark                 all colours at 80 % of their brightness
+    patch                a grey square of 6 x 6 pixels that belongs to nothing, near a corner
+
+Every row goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from grasp_agent import GRASPAgent
+from grasp_agent.evaluation import Results, evaluate
+from grasp_agent.files.atomic import write_json, write_text
+from grasp_agent.models import load_world_model
+from grasp_agent.models.frames import frames_of
+from grasp_agent.planning import planner_for
+from grasp_agent.rollouts.environments import make_env
+
+ENV = "grasp_envs:grasp_envs/PushTReach-v0"
+DISTANCES = (25, 50, 80)
+
+
+def noisy(deviation: float) -> Callable[[Tensor], Tensor]:
+    def disturb(frames: Tensor) -> Tensor:
+        # noise of the picture alone: the same frame is disturbed in the same way wherever it is encoded
+        rows = [torch.Generator().manual_seed(int(frame.long().sum())) for frame in frames]
+        noise = torch.stack([torch.randn(frames.shape[1:], generator=row) for row in rows])
+        return frames + deviation * noise
+
+    return disturb
+
+
+def tinted(frames: Tensor) -> Tensor:
+    return frames * torch.tensor([1.0, 0.97, 0.85])
+
+
+def darkened(frames: Tensor) -> Tensor:
+    return frames * 0.8
+
+
+def patched(frames: Tensor) -> Tensor:
+    frames = frames.clone()
+    frames[:, 6:12, 50:56] = 128.0
+    return frames
+
+
+DISTURBANCES: dict[str, Callable[[Tensor], Tensor]] = {
+    "noise_8": noisy(8.0),
+    "noise_16": noisy(16.0),
+    "tint": tinted,
+    "dark": darkened,
+    "patch": patched,
+}
+
+
+def disturbed(model: Any, name: str) -> Any:
+    """A copy of the model that sees all pictures disturbed."""
+    changed = copy.deepcopy(model)
+    encode = changed.encode
+
+    def encode_disturbed(obs: Any) -> Tensor:
+        frames = DISTURBANCES[name](frames_of(obs, model.image_size).float())
+        latents: Tensor = encode(frames.round().clamp(0, 255).to(torch.uint8))
+        return latents
+
+    changed.encode = encode_disturbed
+    return changed
+
+
+def without_proposals(model: Any) -> Any:
+    """A copy of the model that makes none."""
+    changed = copy.deepcopy(model)
+    changed.proposes = False
+    return changed
+
+
+def agent(model: Any, planner: str = "grasp") -> GRASPAgent:
+    with make_env(ENV) as env:
+        space = env.action_space
+    return GRASPAgent(model, space, planner_for(planner, model))
+
+
+def figures(results: Results) -> str:
+    """Success and success at the end in per cent with their intervals, and the median of the steps to success."""
+    (entry,) = results.summary()
+    shares = [
+        f"{100 * x.value:.1f} [{100 * x.low:.0f}, {100 * x.high:.0f}]" for x in (entry.success, entry.success_final)
+    ]
+    return f"{shares[0]} | {shares[1]} | {entry.median_steps_to_success}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="pusht-pixels", help="a shipped name, a folder or a hub id")
+    parser.add_argument("--out", type=Path, required=True, help="results folder")
+    parser.add_argument("--only", choices=("pose", "strict", "disturbed"), action="append", help="parts; default all")
+    parser.add_argument("--entrant", choices=("grasp", "alone", "prior"), action="append", help="default all")
+    parser.add_argument("--distance", type=int, action="append", help="expert steps to the goal; default 25, 50, 80")
+    parser.add_argument("--episodes", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=10_000)
+    parser.add_argument("--batch", type=int, default=50, help="episodes planned side by side")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    model = load_world_model(options.model)
+    makers = {
+        "grasp": lambda: agent(model),
+        "alone": lambda: agent(without_proposals(model)),
+        "prior": lambda: agent(model, "prior"),
+    }
+    names = options.entrant or [name for name in makers if name == "alone" or getattr(model, "proposes", False)]
+    seeds = range(options.seed, options.seed + options.episodes)
+
+    def play(folder: str, entrants: dict[str, Any], distance: int, success: str) -> Results:
+        kwargs = {"goal_horizon": distance, "success": success}
+        out = options.out / folder
+        print(f"{folder}: {', '.join(entrants)}", flush=True)
+        return evaluate(entrants, ENV, seeds, env_kwargs=kwargs, out=out, batch=options.batch)
+
+    parts = options.only or ["pose", "strict", "disturbed"]
+    lines = [
+        "| success | steps to goal | entrant | success % | at the end % | steps to success |",
+        "|---|---|---|---|---|---|",
+    ]
+    for success in ("pose", "strict"):
+        for distance in (options.distance or DISTANCES) if success in parts else ():
+            for name in names:  # a folder each, so that entrants can be added later
+                results = play(f"{success}_{distance}_{name}", {name: makers[name]()}, distance, success)
+                lines.append(f"| {success} | {distance} | {name} | {figures(results)} |")
+                print(lines[-1], flush=True)
+    if "disturbed" in parts:
+        for name in DISTURBANCES:
+            results = play(f"disturbed_{name}", {name: agent(disturbed(model, name))}, DISTANCES[0], "pose")
+            lines.append(f"| pose, {name} | {DISTANCES[0]} | grasp | {figures(results)} |")
+            print(lines[-1], flush=True)
+    write_text(options.out / "table.md", "\n".join(lines) + "\n")
+    write_json(options.out / "options.json", {k: str(v) for k, v in vars(options).items()})
+
+
+if __name__ == "__main__":
+    main()
