@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from grasp_agent.models.latent.encoders import coordinate_grid
 from grasp_agent.models.sprites.decoder import SpriteDecoder, over
@@ -22,6 +21,8 @@ DAMPING = 0.01
 """Of a diagonal entry of J'J."""
 LEAST = 1e-3
 """Added to the diagonal, so that a sprite that is out of the picture stays where it is."""
+ROWS = 8
+"""Pictures refined at a time: so few that they stay in the processor's cache."""
 FARTHEST = 0.05, 0.2
 """Limits of one step: places in half-pictures, angles in radians. A pose is refined, not searched."""
 
@@ -42,6 +43,10 @@ def refined(
     Returns:
         Places [B, S, 2] and headings [B, S, 2]; those given, in rows where a step made the drawing worse.
     """
+    if len(picture) > ROWS:
+        parts = zip(*(x.split(ROWS) for x in (picture, background, places, headings)), strict=True)
+        done = [refined(decoder, *part) for part in parts]
+        return torch.cat([p for p, _ in done]), torch.cat([h for _, h in done])
     symmetries = torch.tensor(decoder.symmetries, device=places.device)
     turning = torch.nonzero(symmetries).flatten()
     first, first_error = (places, headings), places.new_zeros(0)
@@ -64,14 +69,16 @@ def refined(
 
 def _jacobian(pages: Tensor, background: Tensor, places: Tensor, turning: Tensor) -> Tensor:
     """dD / dq of pages [B, S, C + 1, n, n]: by x and y of all places, then by the angles, [B, columns, C * n * n]."""
-    n = pages.shape[-1]
-    padded = functional.pad(pages.flatten(0, 2), (1, 1, 1, 1))
-    by_x = ((padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) * (n / 4)).view_as(pages)  # neighbours are 4 / n apart
-    by_y = ((padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]) * (n / 4)).view_as(pages)
+    rows, sprites, channels, n = pages.shape[:4]
+    columns = pages.new_zeros(rows, 2 * sprites + len(turning), channels - 1, n, n)
+    moved = columns[:, : 2 * sprites].unflatten(1, (sprites, 2))
+    scale = n / 4  # neighbours of a pixel are 4 / n apart
+    moved[:, :, 0, ..., 1:-1] = over((pages[..., :-2] - pages[..., 2:]) * scale, background[..., 1:-1])
+    moved[:, :, 1, ..., 1:-1, :] = over((pages[..., :-2, :] - pages[..., 2:, :]) * scale, background[..., 1:-1, :])
     offsets = coordinate_grid(n).to(places) - places[:, turning, :, None, None]  # [B, turning, 2, n, n]
-    by_angle = offsets[:, :, 1:] * by_x[:, turning] - offsets[:, :, :1] * by_y[:, turning]
-    columns = torch.cat([torch.stack([-by_x, -by_y], dim=2).flatten(1, 2), by_angle], dim=1)
-    return over(columns, background).flatten(2)
+    x, y = offsets.unsqueeze(3).unbind(2)
+    columns[:, 2 * sprites :] = x * moved[:, turning, 1] - y * moved[:, turning, 0]
+    return columns.flatten(2)
 
 
 def _solved(jacobian: Tensor, gap: Tensor) -> Tensor:
