@@ -189,7 +189,10 @@ def test_costs_that_are_not_finite_are_drawn_and_written(tmp_path: Path) -> None
     ("arguments", "words"),
     [
         (["--planner", "magic"], "planner: expected one of grasp, gd,"),
-        (["--model", "pusht-v9"], "unknown world model 'pusht-v9': expected one of ['pusht', 'pusht-grid']"),
+        (
+            ["--model", "pusht-v9"],
+            "unknown world model 'pusht-v9': expected one of ['pusht', 'pusht-grid', 'pusht-pixels']",
+        ),
         (["--iterations", "0"], "iterations: expected 1 or more, got 0"),
         (["--horizon", "-2"], "horizon: expected 1 or more, got -2"),
         (["--seed", "-1"], "seed: expected 0 or more, got -1"),
