@@ -2,6 +2,7 @@
 
     python benchmarks/pixels_only.py --model pusht-pixels --out benchmarks/pixels_only --episodes 200 --batch 50
     python benchmarks/pixels_only.py --model pusht-pixels --out benchmarks/pixels_only --only disturbed --episodes 100
+    python benchmarks/pixels_only.py --model pusht-pixels --out benchmarks/pixels_only --only encoder --data runs/data
 
 Three agents play the same held-out goals 25, 50 and 80 expert steps away, each with twice as many steps:
 
@@ -14,9 +15,12 @@ under the tolerance of the published protocol ("pose": 20 px over pusher and blo
 default planner sees every frame and the goal with
 
     noise_8, noise_16    Gaussian noise of this deviation, of 255
-    tint                 another background: white becomes a pale yellow, and what is not white changes in proportion
-    dark                 all colours at 80 % of their brightness
+    tint                 a light of another colour: white becomes a pale yellow
+    dark                 a light of 80 % of the strength
     patch                a grey square of 6 x 6 pixels that belongs to nothing, near a corner
+
+"encoder" tells the errors of the pose, as a linear probe reads it, of frames that are disturbed like that, in which
+pusher and block touch, and in which the pusher is partly outside, for the model and for the supervised "pusht".
 
 Every row goes on where it was stopped.
 """
@@ -29,19 +33,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from grasp_agent import GRASPAgent
+from grasp_agent.data import EpisodeDataset
 from grasp_agent.evaluation import Results, evaluate
-from grasp_agent.files.atomic import write_json, write_text
+from grasp_agent.files.atomic import write_text
 from grasp_agent.models import load_world_model
 from grasp_agent.models.frames import frames_of
+from grasp_agent.models.planar_push import latents_of_states, pose_errors
 from grasp_agent.planning import planner_for
 from grasp_agent.rollouts.environments import make_env
+from grasp_agent.training.probes import fit_linear
 
 ENV = "grasp_envs:grasp_envs/PushTReach-v0"
 DISTANCES = (25, 50, 80)
+PARTS = ("pose", "strict", "disturbed", "encoder")
+AGENT_RADIUS = 15.0
 
 
 def noisy(deviation: float) -> Callable[[Tensor], Tensor]:
@@ -91,6 +101,37 @@ def disturbed(model: Any, name: str) -> Any:
     return changed
 
 
+def encoder_errors(name: str, data: EpisodeDataset, frames: int = 1500) -> list[str]:
+    """Lines of a table: median / 95th percentile of the errors of a model's encoder by kind of frame."""
+    model: Any = load_world_model(name)
+    assert data.states is not None
+    numbers = np.sort(np.random.default_rng(0).choice(data.frame_numbers(data.split(0.05)[1]), frames))
+    images, states = torch.from_numpy(data.frames(numbers)), data.states[numbers]
+    true = torch.from_numpy(latents_of_states(states))
+    pusher, block = states[:, 0:2], states[:, 2:4]
+    kinds = {
+        "touching": np.linalg.norm(pusher - block, axis=1) < 80,
+        "outside": ((pusher < AGENT_RADIUS) | (pusher > 512 - AGENT_RADIUS)).any(1),
+    }
+    with torch.inference_mode():
+        plain = torch.cat([model.encode(part) for part in images.split(100)])
+        probe = fit_linear(plain.clone(), true)
+        latents = {"as they are": plain}
+        for kind, disturb in DISTURBANCES.items():
+            seen = disturb(images.float()).round().clamp(0, 255).to(torch.uint8)
+            latents[kind] = torch.cat([model.encode(part) for part in seen.split(100)])
+    rows = {kind: pose_errors(probe(z.clone()), true) for kind, z in latents.items()}
+    for kind, chosen in kinds.items():
+        if chosen.any():
+            rows[kind] = {name: error[torch.from_numpy(chosen)] for name, error in rows["as they are"].items()}
+    return [
+        f"| {name} | {kind} | {len(next(iter(errors.values())))} | "
+        + " | ".join(f"{float(e.median()):.1f} / {float(e.quantile(0.95)):.1f}" for e in errors.values())
+        + " |"
+        for kind, errors in rows.items()
+    ]
+
+
 def without_proposals(model: Any) -> Any:
     """A copy of the model that makes none."""
     changed = copy.deepcopy(model)
@@ -117,7 +158,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="pusht-pixels", help="a shipped name, a folder or a hub id")
     parser.add_argument("--out", type=Path, required=True, help="results folder")
-    parser.add_argument("--only", choices=("pose", "strict", "disturbed"), action="append", help="parts; default all")
+    parser.add_argument("--only", choices=PARTS, action="append", help="parts; default all")
+    parser.add_argument("--data", type=Path, action="append", help="recorded episodes, for the part encoder")
     parser.add_argument("--entrant", choices=("grasp", "alone", "prior"), action="append", help="default all")
     parser.add_argument("--distance", type=int, action="append", help="expert steps to the goal; default 25, 50, 80")
     parser.add_argument("--episodes", type=int, default=200)
@@ -141,7 +183,7 @@ def main() -> None:
         print(f"{folder}: {', '.join(entrants)}", flush=True)
         return evaluate(entrants, ENV, seeds, env_kwargs=kwargs, out=out, batch=options.batch)
 
-    parts = options.only or ["pose", "strict", "disturbed"]
+    parts = options.only or [part for part in PARTS if part != "encoder" or options.data]
     lines = [
         "| success | steps to goal | entrant | success % | at the end % | steps to success |",
         "|---|---|---|---|---|---|",
@@ -157,8 +199,15 @@ def main() -> None:
             results = play(f"disturbed_{name}", {name: agent(disturbed(model, name))}, DISTANCES[0], "pose")
             lines.append(f"| pose, {name} | {DISTANCES[0]} | grasp | {figures(results)} |")
             print(lines[-1], flush=True)
-    write_text(options.out / "table.md", "\n".join(lines) + "\n")
-    write_json(options.out / "options.json", {k: str(v) for k, v in vars(options).items()})
+    if "encoder" in parts:
+        data = EpisodeDataset(*options.data)
+        head = ["| model | frames | count | pusher px | block px | block degrees |", "|---|---|---|---|---|---|"]
+        rows = [row for name in dict.fromkeys((options.model, "pusht")) for row in encoder_errors(name, data)]
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_text(options.out / "encoder.md", "\n".join([*head, *rows]) + "\n")
+        print((options.out / "encoder.md").read_text())
+    if len(lines) > 2:
+        write_text(options.out / "table.md", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -141,6 +141,21 @@ def test_difference_and_background_are_taken_from_the_background_that_fits() -> 
     torch.testing.assert_close(shown[0], marked / 255)
 
 
+def test_another_light_makes_no_difference() -> None:
+    """All colours dimmed and tinted; a black background tells nothing of the light."""
+    torch.manual_seed(0)
+    difference = Difference(image_size=16, backgrounds=1, colours=2, size=8)
+    ground = 100 + 100 * torch.rand(1, 16, 16, 3)
+    difference.set(ground, torch.randn(3, 2))
+    frames = ground.repeat(2, 1, 1, 1)
+    frames[:, 4:9, 4:9] = 40.0
+    for plain, lit in zip(difference(frames), difference(frames * torch.tensor([0.5, 0.8, 1.1])), strict=True):
+        torch.testing.assert_close(lit, plain, rtol=1e-4, atol=1e-3)
+    difference.set(0 * ground, torch.eye(3)[:, :2])
+    shown, _ = difference(torch.full((1, 16, 16, 3), 7.0))
+    torch.testing.assert_close(shown, torch.full((1, 2, 8, 8), 7.0))
+
+
 def sprite_with(decoder: SpriteDecoder, sprite: int, pages: Tensor) -> None:
     """Let a sprite's template be pages [C + 1, side, side], the last one cover, before its window."""
     decoder.templates.data[sprite], decoder.cover.data[sprite] = pages[:-1] / GAIN, pages[-1:] / GAIN

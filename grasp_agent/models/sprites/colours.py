@@ -12,10 +12,11 @@ class Difference(nn.Module):
 
     With W [3, C] the whitening of colours and b the background that fits a frame best,
 
-        difference = (frame - b) W,      background = (b - reference) W,
+        difference = (frame / g - b) W,      background = (b - reference) W,
 
-    both averaged down to `size`. Without whitening a small thing would be a small part of the variance, and a decoder
-    would leave it out. The background tells where a thing that lies over it looks different.
+    both averaged down to `size`. The gain g of each colour is the median of frame / b: under a light of another colour
+    or strength most pixels are still background. Without whitening a small thing would be a small part of the variance,
+    and a decoder would leave it out. The background tells where a thing that lies over it looks different.
 
     Args:
         image_size: H.
@@ -46,15 +47,13 @@ class Difference(nn.Module):
         self.whitening.copy_(whitening)
         self.reference.copy_(backgrounds.flatten(0, 2).median(0).values)
 
-    def fitting(self, frames: Tensor) -> Tensor:
-        """Number of the background that agrees with most of each shrunk frame [B, 3, size, size]: [B]."""
-        gaps = (frames.unsqueeze(1) - self._shrunk(self.backgrounds)).abs().amax(2)  # [B, K, size, size]
-        return (gaps / (gaps + AGREES)).mean((2, 3)).argmin(1)
-
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         shrunk, backgrounds = self._shrunk(frames.to(self.backgrounds.dtype)), self._shrunk(self.backgrounds)
-        below = backgrounds[self.fitting(shrunk)]
-        return self._whitened(shrunk - below), self._whitened(below - self.reference[:, None, None])
+        differences = torch.stack([_in_its_light(shrunk, below) - below for below in backgrounds])  # [K, B, 3, n, n]
+        gaps = differences.abs().amax(2)
+        best = (gaps / (gaps + AGREES)).mean((2, 3)).argmin(0)  # the background that agrees with most pixels
+        difference = differences[best, torch.arange(len(best), device=best.device)]
+        return self._whitened(difference), self._whitened(backgrounds[best] - self.reference[:, None, None])
 
     def _shrunk(self, frames: Tensor) -> Tensor:
         """Frames [B, H, H, 3] averaged down to [B, 3, size, size]."""
@@ -77,5 +76,15 @@ class Difference(nn.Module):
         return ((self.backgrounds[number] + colours) / 255.0).clamp(0, 1)
 
 
+def _in_its_light(frames: Tensor, background: Tensor) -> Tensor:
+    """Frames [B, 3, n, n] with each colour divided by its gain over a background [3, n, n]."""
+    gains = (frames / background.clamp_min(1.0)).flatten(2).median(2).values
+    lit = background.flatten(1).median(1).values >= DARK  # of a dark background nothing can be told
+    gains = torch.where(lit, gains.clamp(1 / BRIGHTEST, BRIGHTEST), torch.ones_like(gains))
+    return frames / gains[:, :, None, None]
+
+
+DARK, BRIGHTEST = 32.0, 4.0
+"""Least brightness, of 255, that a gain is told from; largest gain."""
 AGREES = 10.0
 """Difference, of 255, at which a pixel half agrees with a background."""
