@@ -38,6 +38,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent import GRASPAgent
+from grasp_agent.core.capabilities import proposes
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.evaluation import Results, evaluate
 from grasp_agent.files.atomic import write_text
@@ -174,7 +175,7 @@ def main() -> None:
         "alone": lambda: agent(without_proposals(model)),
         "prior": lambda: agent(model, "prior"),
     }
-    names = options.entrant or [name for name in makers if name == "alone" or getattr(model, "proposes", False)]
+    names = options.entrant or [name for name in makers if name == "alone" or proposes(model)]
     seeds = range(options.seed, options.seed + options.episodes)
 
     def play(folder: str, entrants: dict[str, Any], distance: int, success: str) -> Results:

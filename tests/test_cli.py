@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from tiny_model import TINY
 import grasp_agent.data
 import grasp_agent.training
 from grasp_agent.cli import COMMANDS, main
+from grasp_agent.cli.options import env_arguments
 from grasp_agent.data import CollectSettings
 from grasp_agent.models import LatentWorldModel, load_world_model, save_pretrained
 from grasp_agent.training.representation import RepresentationTask
@@ -398,3 +400,22 @@ def test_the_recipes_run_as_they_are(recipe: str, tmp_path: Path) -> None:
     model = load_world_model(out / "model")
     assert model.image_size == 64
     assert (out / "model" / "model.safetensors").stat().st_size < 15e6
+
+
+def test_arguments_of_the_environment_are_read() -> None:
+    given = ("success=strict", "resolution=96", "dense=True", "start=(1, 2.5)", "note=a=b", "none=None")
+    assert env_arguments(given) == {
+        "success": "strict", "resolution": 96, "dense": True, "start": (1, 2.5), "note": "a=b", "none": None
+    }  # fmt: skip
+    for wrong in ("strict", "=3", "a b=3"):
+        with pytest.raises(ValueError, match=f"--env-arg {wrong}: expected NAME=VALUE"):
+            env_arguments((wrong,))
+    with pytest.raises(ValueError, match="expected different names, got 'a' twice"):
+        env_arguments(("a=1", "a=2"))
+
+
+def test_an_evaluation_is_played_with_the_arguments_of_the_environment(tmp_path: Path) -> None:
+    main_arguments = ["evaluate", "--policy", "zero", "--episodes", "1", "--goal-horizon", "5", "--out", str(tmp_path)]
+    main([*main_arguments, "--env-arg", "success=strict"])
+    settings = json.loads((tmp_path / "results.json").read_text())["settings"]
+    assert settings["env_kwargs"] == {"success": "strict", "goal_horizon": 5}

@@ -129,11 +129,11 @@ class PushTReachEnv(PushTEnv):
         return self._compute_reward
 
     def _compute_reward(self, achieved: Any, desired: Any, info: Any) -> Any:
-        position, angle = self._position_error(achieved, desired), goal_errors(achieved, desired)[1]
-        most, widest = self._tolerances
+        errors = self._errors(achieved, desired)
         if self.reward_type == "dense":
-            return -0.1 * (position / most + angle / widest)
-        return (position < most) * (angle < widest) - 1.0
+            most, widest = self._tolerances
+            return -0.1 * (errors[0] / most + errors[1] / widest)
+        return self._within(*errors) - 1.0
 
     @property
     def _tolerances(self) -> tuple[float, float]:
@@ -142,24 +142,26 @@ class PushTReachEnv(PushTEnv):
             return STRICT_POSITION_TOLERANCE, STRICT_ANGLE_TOLERANCE
         return POSITION_TOLERANCE, ANGLE_TOLERANCE
 
-    def _position_error(self, achieved: Any, desired: Any) -> Any:
-        """The error [px] between goals [..., 6] that counts: of agent and block, or of the block alone."""
+    def _errors(self, achieved: Any, desired: Any) -> tuple[Any, Any]:
+        """The position error [px], of agent and block or of the block alone, and the angle error [rad] that count."""
+        pose_error, angle_error = goal_errors(achieved, desired)
         if self.success == "pose":
-            return goal_errors(achieved, desired)[0]
+            return pose_error, angle_error
         a, d = np.asarray(achieved, dtype=np.float64), np.asarray(desired, dtype=np.float64)
-        return np.sqrt((a[..., 2] - d[..., 2]) ** 2 + (a[..., 3] - d[..., 3]) ** 2)
+        return np.sqrt((a[..., 2] - d[..., 2]) ** 2 + (a[..., 3] - d[..., 3]) ** 2), angle_error
 
-    def _is_within(self, achieved: Any, desired: Any) -> bool:
-        """Whether one goal [6] meets another within the tolerances."""
-        position, angle = self._position_error(achieved, desired), goal_errors(achieved, desired)[1]
+    def _within(self, position: Any, angle: Any) -> Any:
+        """Whether errors as from `_errors` are within the tolerances."""
         most, widest = self._tolerances
-        return bool(position < most and angle < widest)
+        return (position < most) & (angle < widest)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """As `PushTEnv.step`."""
         self._elapsed += 1
         result = super().step(action)
-        self._steps_within = self._steps_within + 1 if self._is_within(self._achieved, self._desired) else 0
+        if self.success == "strict":
+            within = self._within(*self._errors(self._achieved, self._desired))
+            self._steps_within = self._steps_within + 1 if within else 0
         return result
 
     # ------------------------------------------------------------------ the task
@@ -212,7 +214,7 @@ class PushTReachEnv(PushTEnv):
             self.simulation.step(*self._to_target(expert.act()))
 
     def _is_solved(self, state: Array, goal: Array) -> bool:
-        return self._is_within(_goal_numbers(state), _goal_numbers(goal))
+        return bool(self._within(*self._errors(_goal_numbers(state), _goal_numbers(goal))))
 
     def _check_goal(self, goal: Any) -> Array:
         return check_state("goal", goal, 0.0, ARENA)
@@ -246,8 +248,11 @@ class PushTReachEnv(PushTEnv):
         info["angle_error"] = float(angle_error)
         info["pose_error"] = float(pose_error)
         info["agent_error"] = math.hypot(simulation.agent_x - goal[0], simulation.agent_y - goal[1])
-        held = self.success == "pose" or self._steps_within + 1 >= STRICT_STEPS
-        info["is_success"] = held and self._is_within(self._achieved, self._desired)
+        if self.success == "pose":
+            info["is_success"] = bool(self._within(pose_error, angle_error))
+        else:
+            within = self._within(*self._errors(self._achieved, self._desired))
+            info["is_success"] = bool(within) and self._steps_within + 1 >= STRICT_STEPS
         info["goal_state"] = self._goal_state[:5].copy()
         return info
 

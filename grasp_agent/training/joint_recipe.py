@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.joint_embedding.config import JointEmbeddingConfig
 from grasp_agent.models.joint_embedding.model import JointEmbeddingModel
-from grasp_agent.training.dynamics import DynamicsTask
 from grasp_agent.training.joint import JointTask, JointWeights
-from grasp_agent.training.latent import latents_of, report_on
+from grasp_agent.training.latent import later_stages, report_on
 from grasp_agent.training.loop import Stage
-from grasp_agent.training.proposal import ProposalTask
 from grasp_agent.training.recipe import Recipe, RecipeStage, Run, register_recipe
 
 COLOURS = 256
@@ -76,22 +74,12 @@ class JointRecipe(Recipe):
         return model
 
     def stages(self) -> tuple[RecipeStage, ...]:
-        stages = (
-            RecipeStage(self.encoder, "encoder and dynamics", "windows", self._joint_task),
-            RecipeStage(self.dynamics, "dynamics", "windows", self._dynamics_task),
-            RecipeStage(self.proposal, "plan proposals", "plans", self._proposal_task),
-        )
-        return stages if self.model.proposal_hidden else stages[:2]
+        first = RecipeStage(self.encoder, "encoder and dynamics", "windows", self._joint_task)
+        proposal = self.proposal if self.model.proposal_hidden else None
+        return first, *later_stages(self.dynamics, proposal, self.unroll, symmetry=False)
 
     def _joint_task(self, run: Run) -> JointTask:
         return JointTask(run.model, run.data, run.training, self.encoder.batch, self.weights, self.joint_unroll)
-
-    def _dynamics_task(self, run: Run) -> DynamicsTask:
-        latents, batch = latents_of(run), self.dynamics.batch
-        return DynamicsTask(run.model, run.data, latents, run.training, batch, self.unroll, symmetry=False)
-
-    def _proposal_task(self, run: Run) -> ProposalTask:
-        return ProposalTask(run.model, run.data, latents_of(run), run.training, self.proposal.batch, symmetry=False)
 
     def report(self, run: Run) -> dict[str, Any]:
         return report_on(run, self.dynamics.batch, None, self.seed)

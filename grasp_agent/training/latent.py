@@ -96,12 +96,9 @@ class LatentRecipe(Recipe):
         return LatentWorldModel(self.model)
 
     def stages(self) -> tuple[RecipeStage, ...]:
-        stages = (
-            RecipeStage(self.encoder, "encoder and decoder", "frames", self._representation_task),
-            RecipeStage(self.dynamics, "dynamics", "windows", self._dynamics_task),
-            RecipeStage(self.proposal, "plan proposals", "plans", self._proposal_task),
-        )
-        return stages if self.model.proposal_hidden else stages[:2]
+        first = RecipeStage(self.encoder, "encoder and decoder", "frames", self._representation_task)
+        proposal = self.proposal if self.model.proposal_hidden else None
+        return first, *later_stages(self.dynamics, proposal, self.unroll, symmetry=True)
 
     def _representation_task(self, run: Run) -> TrainingTask:
         data, batch = run.data, self.encoder.batch
@@ -111,15 +108,32 @@ class LatentRecipe(Recipe):
         frames = data.frame_numbers(run.training)
         return RepresentationTask(run.model, data, frames, targets, batch, self.supervision_weight)
 
-    def _dynamics_task(self, run: Run) -> DynamicsTask:
-        latents, batch = latents_of(run), self.dynamics.batch
-        return DynamicsTask(run.model, run.data, latents, run.training, batch, self.unroll, symmetry=True)
-
-    def _proposal_task(self, run: Run) -> ProposalTask:
-        return ProposalTask(run.model, run.data, latents_of(run), run.training, self.proposal.batch, symmetry=True)
-
     def report(self, run: Run) -> dict[str, Any]:
         return report_on(run, self.dynamics.batch, self._layout, self.seed)
+
+
+def later_stages(dynamics: Stage, proposal: Stage | None, unroll: int, symmetry: bool) -> tuple[RecipeStage, ...]:
+    """Stages 2 and 3 on the latents of stage 1: the dynamics, and plan proposals if they have a schedule.
+
+    Args:
+        dynamics: schedule of stage 2; its batch counts windows.
+        proposal: schedule of stage 3, or None.
+        unroll: model steps that the dynamics is rolled out.
+        symmetry: augment by the symmetries that the model's layout knows.
+    """
+
+    def dynamics_task(run: Run) -> DynamicsTask:
+        return DynamicsTask(run.model, run.data, latents_of(run), run.training, dynamics.batch, unroll, symmetry)
+
+    second = RecipeStage(dynamics, "dynamics", "windows", dynamics_task)
+    if proposal is None:
+        return (second,)
+    batch = proposal.batch
+
+    def proposal_task(run: Run) -> ProposalTask:
+        return ProposalTask(run.model, run.data, latents_of(run), run.training, batch, symmetry)
+
+    return second, RecipeStage(proposal, "plan proposals", "plans", proposal_task)
 
 
 def report_on(run: Run, batch: int, layout: StateLayout | None, seed: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.sprites.model import SpritesModel
+from grasp_agent.models.sprites.turning import turned_by
 from grasp_agent.training.loop import Batch, Losses
 from grasp_agent.training.survey import Survey
 
@@ -105,11 +106,12 @@ class SpritesTask:
         picture, background = (functional.avg_pool2d(x, 2) for x in (picture, background))  # enough to tell turns
         tried = torch.arange(TURNS, device=places.device) * (2 * math.pi / TURNS)
         turned = torch.zeros((), device=places.device)
+        with torch.no_grad():
+            layers = self.model.decoder(places, headings, background)
+            many = turned_by(headings.repeat_interleave(TURNS, 0), tried.repeat(rows)[:, None])
         for i in self.turning:
             with torch.no_grad():
-                layers = self.model.decoder(places, headings, background)
                 left = picture - layers.sum(1) + layers[:, i]
-                many = turned_by(headings.repeat_interleave(TURNS, 0), tried.repeat(rows)[:, None])
                 shown = self.model.decoder(
                     places.repeat_interleave(TURNS, 0), many, background.repeat_interleave(TURNS, 0), only=i
                 )
@@ -150,13 +152,6 @@ def multiscale(error: Tensor) -> Tensor:
         error = functional.avg_pool2d(error, 2)
         total = total + GAIN**scale * error.square().mean()
     return total
-
-
-def turned_by(vectors: Tensor, angles: Tensor) -> Tensor:
-    """Vectors [..., 2] turned from x to y by angles [...]."""
-    cos, sin = angles.cos(), angles.sin()
-    x, y = vectors[..., 0], vectors[..., 1]
-    return torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)
 
 
 def turned_pictures(pictures: Tensor, angles: Tensor) -> Tensor:

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.sprites.config import SpritesConfig
 from grasp_agent.models.sprites.model import SpritesModel
-from grasp_agent.training.dynamics import DynamicsTask
-from grasp_agent.training.latent import latents_of, report_on
+from grasp_agent.training.latent import later_stages, report_on
 from grasp_agent.training.loop import Stage
-from grasp_agent.training.proposal import ProposalTask
 from grasp_agent.training.recipe import Recipe, RecipeStage, Run, register_recipe
 from grasp_agent.training.sprites import SpritesTask
 from grasp_agent.training.survey import survey
@@ -66,23 +64,13 @@ class SpritesRecipe(Recipe):
         return model
 
     def stages(self) -> tuple[RecipeStage, ...]:
-        stages = (
-            RecipeStage(self.encoder, "sprites and their poses", "frames", self._sprites_task),
-            RecipeStage(self.dynamics, "dynamics", "windows", self._dynamics_task),
-            RecipeStage(self.proposal, "plan proposals", "plans", self._proposal_task),
-        )
-        return stages if self.proposal_hidden else stages[:2]
+        first = RecipeStage(self.encoder, "sprites and their poses", "frames", self._sprites_task)
+        proposal = self.proposal if self.proposal_hidden else None
+        return first, *later_stages(self.dynamics, proposal, self.unroll, symmetry=False)
 
     def _sprites_task(self, run: Run) -> SpritesTask:
         frames, found = run.data.frame_numbers(run.training), survey(run.data, run.training, self.seed)
         return SpritesTask(run.model, run.data, frames, found, self.encoder.batch)
-
-    def _dynamics_task(self, run: Run) -> DynamicsTask:
-        latents, batch = latents_of(run), self.dynamics.batch
-        return DynamicsTask(run.model, run.data, latents, run.training, batch, self.unroll, symmetry=False)
-
-    def _proposal_task(self, run: Run) -> ProposalTask:
-        return ProposalTask(run.model, run.data, latents_of(run), run.training, self.proposal.batch, symmetry=False)
 
     def report(self, run: Run) -> dict[str, Any]:
         return report_on(run, self.dynamics.batch, None, self.seed)

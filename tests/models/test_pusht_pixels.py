@@ -85,6 +85,15 @@ def test_its_rollouts_come_true(model: SpritesModel) -> None:
     assert torch.stack(moved).max() * PX > 50
 
 
+def test_it_draws_what_it_sees(model: SpritesModel) -> None:
+    frames, _, _ = played("grasp_envs/PushTReach-v0", 20_008)
+    with torch.no_grad():
+        drawn = model.decode(model.encode(frames))
+    shown = frames / 255
+    empty = (shown - model.difference.backgrounds[0] / 255).square().mean()
+    assert float((drawn - shown).square().mean()) < 0.05 * float(empty)
+
+
 def test_it_knows_what_the_actions_move_and_ships_small(model: SpritesModel) -> None:
     assert model.driven == (True, True, False, False, False, False)
     assert proposes(model) and model.action_limit is not None and 0.4 < model.action_limit < 1

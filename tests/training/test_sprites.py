@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.models import load_world_model
 from grasp_agent.models.sprites import SpritesModel
+from grasp_agent.models.sprites.turning import turned_by
 from grasp_agent.training import SpritesRecipe, train
 from grasp_agent.training.loop import Stage, run_stage
-from grasp_agent.training.sprites import SCALES, SLACK, SpritesTask, multiscale, turned_by, turned_pictures
+from grasp_agent.training.sprites import SCALES, SLACK, SpritesTask, multiscale, turned_pictures
 from grasp_agent.training.survey import survey
 
 SIDE = 48
@@ -276,6 +277,14 @@ def test_a_wrong_turn_is_found_by_drawing(task: SpritesTask) -> None:
     torch.testing.assert_close(best[:, 1], true[:, 1], rtol=1e-4, atol=1e-4)
     assert float(wrong) == 1.0
     assert float(task._best_headings(picture, background, places, true)[1]) == 0.0
+
+
+def test_nine_in_ten_actions_lie_within_the_models_limit(tmp_path: Path) -> None:
+    data = episodes(tmp_path / "data", [disk], count=20)
+    model = tiny().build(data, np.arange(16), np.arange(16, 20))
+    taken = np.abs(data.actions[data.windows(np.arange(16), 2)]).max(1)  # an episode's last action is none
+    assert model.action_limit is not None
+    assert np.mean(taken <= model.action_limit) == pytest.approx(0.9, abs=0.02)
 
 
 # ---- the whole training

@@ -36,7 +36,37 @@ class SpatialSoftmax(nn.Module):
         return (weights @ self.grid.T).flatten(1)
 
 
-class ConvEncoder(nn.Module):
+class Pyramid(nn.Module):
+    """Three scales of convolutional features, the coarser ones merged into the finer ones.
+
+    Args:
+        channels_in: of the picture.
+        channels: of the finest scale.
+        stride: of the first convolution.
+    """
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        c = channels
+        self.stem = nn.Conv2d(channels_in, c, 5, stride=stride, padding=2)
+        self.fine = _conv(c, c)
+        self.down1 = _conv(c, 2 * c, stride=2)
+        self.down2 = _conv(2 * c, 4 * c, stride=2)
+        self.coarse = _conv(4 * c, 4 * c)
+        self.up2 = nn.Conv2d(4 * c, 2 * c, 1)
+        self.up1 = nn.Conv2d(2 * c, c, 1)
+
+    def features(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures [B, channels_in, n, n] -> the finest features and those of half their side."""
+        fine = self.fine(functional.silu(self.stem(pictures.contiguous(memory_format=torch.channels_last))))
+        middle = self.down1(fine)
+        coarse = self.coarse(self.down2(middle))
+        middle = functional.silu(middle + functional.interpolate(self.up2(coarse), scale_factor=2.0))
+        fine = functional.silu(fine + functional.interpolate(self.up1(middle), scale_factor=2.0))
+        return fine, middle
+
+
+class ConvEncoder(Pyramid):
     """Convolutional keypoint encoder: three scales of features merged into the finest, spatial softmax, a small MLP.
 
     Input: uint8 or float frames [B, size, size, 3] in 0..255. Output: [B, out_features].
@@ -48,19 +78,11 @@ class ConvEncoder(nn.Module):
     coordinates: Tensor
 
     def __init__(self, image_size: int, channels: int, keypoints: int, hidden: int, out_features: int) -> None:
-        super().__init__()
         if image_size % 8:
             raise ValueError(f"image_size: expected a multiple of 8, got {image_size}; try 64 or 96")
-        c = channels
+        super().__init__(5, channels, stride=2)
         self.register_buffer("coordinates", coordinate_grid(image_size), persistent=False)
-        self.stem = nn.Conv2d(5, c, 5, stride=2, padding=2)
-        self.fine = _conv(c, c)
-        self.down1 = _conv(c, 2 * c, stride=2)
-        self.down2 = _conv(2 * c, 4 * c, stride=2)
-        self.coarse = _conv(4 * c, 4 * c)
-        self.up2 = nn.Conv2d(4 * c, 2 * c, 1)
-        self.up1 = nn.Conv2d(2 * c, c, 1)
-        self.maps = nn.Conv2d(c, keypoints, 3, padding=1)
+        self.maps = nn.Conv2d(channels, keypoints, 3, padding=1)
         self.keypoints = SpatialSoftmax(keypoints, image_size // 2)
         self.head = nn.Sequential(
             nn.Linear(2 * keypoints, hidden),
@@ -73,12 +95,7 @@ class ConvEncoder(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         x = frames.permute(0, 3, 1, 2).to(self.coordinates.dtype) / 127.5 - 1.0
         x = torch.cat([x, self.coordinates.expand(len(x), -1, -1, -1)], dim=1)
-        x = x.contiguous(memory_format=torch.channels_last)
-        fine = self.fine(functional.silu(self.stem(x)))
-        middle = self.down1(fine)
-        coarse = self.coarse(self.down2(middle))
-        middle = functional.silu(middle + functional.interpolate(self.up2(coarse), scale_factor=2.0))
-        fine = functional.silu(fine + functional.interpolate(self.up1(middle), scale_factor=2.0))
+        fine, _ = self.features(x)
         head: Tensor = self.head(self.keypoints(self.maps(fine)))
         return head
 

@@ -24,7 +24,7 @@ class PlanNetwork(Protocol):
 
 
 def propose_piecewise(
-    model: WorldModel, proposal: PlanNetwork, states: Tensor, past_actions: Tensor, goal: Tensor, noise: Tensor
+    model: WorldModel, proposal: PlanNetwork | None, states: Tensor, past_actions: Tensor, goal: Tensor, noise: Tensor
 ) -> Tensor:
     """Plans of the noise's length; every other one sees the whole goal.
 
@@ -33,12 +33,17 @@ def propose_piecewise(
 
     Args:
         model: predicts, and says how far actions go.
-        proposal: makes the pieces.
+        proposal: makes the pieces; None if the model has none.
         states, past_actions, goal, noise: as in `grasp_agent.core.capabilities.Proposing`.
 
     Returns:
         Environment actions, [B, N, T * k, action_dim], within no bounds.
+
+    Raises:
+        ValueError: the model has no network that proposes.
     """
+    if proposal is None:
+        raise ValueError("propose: this world model makes no proposals (proposal_hidden = 0)")
     b, n, steps, dim = noise.shape
     k, span = model.action_block, proposal.steps
     shown = (torch.arange(n, device=noise.device) % 2).to(noise.dtype).repeat(b).unsqueeze(1)

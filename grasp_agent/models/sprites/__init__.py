@@ -4,6 +4,7 @@
 - encoder.py: where each thing is and how it is turned, from that picture
 - decoder.py: the picture again, from learned sprites that are moved and turned
 - refinement.py: poses to a fraction of a pixel, by making that drawing equal the picture
+- turning.py: vectors turned in the plane
 - dynamics.py: how the things move each other
 - context.py: what plan proposals are conditioned on
 """

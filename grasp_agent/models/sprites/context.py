@@ -7,6 +7,7 @@ from torch import Tensor
 
 from grasp_agent.models.sprites.config import SpritesConfig
 from grasp_agent.models.sprites.dynamics import LENGTH
+from grasp_agent.models.sprites.turning import axis_of
 
 
 class SpritesContext:
@@ -40,7 +41,8 @@ class SpritesContext:
         turning = [heading for k, heading in headings if config.sprites[k].symmetry == 1]
         into = torch.eye(2, device=goal.device, dtype=goal.dtype).expand(rows, -1, -1)
         if self.turns:
-            cos, sin = self._direction(now).unbind(1)
+            axis = axis_of(self._heading(now, self.sprite), config.sprites[self.sprite].symmetry)
+            cos, sin = axis.unbind(1)
             into = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
         vectors = torch.stack([*[v / LENGTH for v in near], *moved, *turning], dim=1)
         acted = past_actions.unflatten(2, (-1, dim)).flatten(1, 2) / config.action_scale
@@ -56,12 +58,3 @@ class SpritesContext:
     def _heading(self, states: Tensor, sprite: int) -> Tensor:
         first = self.config.heading(sprite)
         return states[..., first : first + 2] / self.config.heading_length(sprite)
-
-    def _direction(self, states: Tensor) -> Tensor:
-        """The unit vector along the sprite's own axis."""
-        symmetry = self.config.sprites[self.sprite].symmetry
-        heading = self._heading(states, self.sprite)
-        if symmetry == 1:
-            return heading
-        angle = torch.atan2(heading[:, 1], heading[:, 0]) / symmetry
-        return torch.stack([angle.cos(), angle.sin()], dim=1)

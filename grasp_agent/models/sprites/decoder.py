@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from grasp_agent.models.latent.encoders import coordinate_grid
 from grasp_agent.models.sprites.config import SpritesConfig
+from grasp_agent.models.sprites.turning import axis_of
 
 GAIN = 20.0
 """Templates are stored divided by this, so that Adam moves them so many times faster than other weights; at the
@@ -62,7 +63,7 @@ class SpriteDecoder(nn.Module):
         rows, sprites = places.shape[:2]
         grid = coordinate_grid(n).to(places).flatten(1).T
         offsets = (grid - places.unsqueeze(2)) * self.scales[:, chosen]  # [B, S, n * n, 2]
-        cos, sin = self._turns(headings, chosen)
+        cos, sin = self._axes(headings, chosen).unsqueeze(2).unbind(-1)
         x, y = offsets[..., 0], offsets[..., 1]
         seen = torch.stack([cos * x + sin * y, cos * y - sin * x], dim=-1)
         pages = torch.cat([self.templates, self.cover], dim=1)[chosen] * (GAIN * self.window)
@@ -70,19 +71,11 @@ class SpriteDecoder(nn.Module):
         drawn = functional.grid_sample(pages, seen.view(rows * sprites, n, n, 2), align_corners=False)
         return drawn.view(rows, sprites, -1, n, n)
 
-    def _turns(self, headings: Tensor, chosen: slice) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the angle that each sprite is turned by, [B, S, 1] each."""
-        cos, sin = [], []
-        for i, symmetry in enumerate(self.symmetries[chosen]):
-            c, s = headings[:, i, 0], headings[:, i, 1]
-            if symmetry == 0:
-                c, s = torch.ones_like(c), torch.zeros_like(s)
-            elif symmetry > 1:
-                angle = torch.atan2(s, c) / symmetry
-                c, s = angle.cos(), angle.sin()
-            cos.append(c)
-            sin.append(s)
-        return torch.stack(cos, 1).unsqueeze(-1), torch.stack(sin, 1).unsqueeze(-1)
+    def _axes(self, headings: Tensor, chosen: slice) -> Tensor:
+        """Unit vectors along the chosen sprites' own axes, [B, S, 2]; along x for a disk."""
+        still = torch.eye(2, device=headings.device, dtype=headings.dtype)[0].expand(len(headings), 2)
+        axes = [axis_of(headings[:, i], n) if n else still for i, n in enumerate(self.symmetries[chosen])]
+        return torch.stack(axes, dim=1)
 
 
 def over(pages: Tensor, background: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from grasp_agent.models.latent.dynamics import mlp
 from grasp_agent.models.sprites.config import SpritesConfig
+from grasp_agent.models.sprites.turning import axis_of
 
 LENGTH = 5.0
 """Latent units that count as 1 where places are given to a network."""
@@ -94,8 +95,7 @@ class SpriteDynamics(nn.Module):
         symmetry = self.config.sprites[sprite].symmetry
         if symmetry == 1:
             return turn
-        angle = torch.atan2(turn[:, 2], turn[:, 0]) / symmetry
-        cos, sin = angle.cos(), angle.sin()
+        cos, sin = axis_of(turn[:, ::2], symmetry).unbind(1)
         return torch.stack([cos, -sin, sin, cos], dim=1)
 
 

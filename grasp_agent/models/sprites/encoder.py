@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from grasp_agent.models.latent.encoders import coordinate_grid
+from grasp_agent.models.latent.encoders import Pyramid, coordinate_grid
 
 CORRECTION = 0.1
 """Farthest that a sprite's place may lie from the mean of its attention, in half-pictures."""
 
 
-class PoseEncoder(nn.Module):
+class PoseEncoder(Pyramid):
     """Difference and background [B, 2 C, n, n] -> places [B, S, 2] in half-pictures, headings [B, S, 2].
 
     Convolutions without coordinate channels see the same thing alike wherever it is. A softmax over the picture
@@ -30,31 +30,18 @@ class PoseEncoder(nn.Module):
     grid: Tensor
 
     def __init__(self, colours: int, channels: int, size: int, sprites: int) -> None:
-        super().__init__()
-        c = channels
+        super().__init__(2 * colours, channels, stride=1)
         self.size = size
-        self.stem = nn.Conv2d(2 * colours, c, 5, padding=2)
-        self.fine = _conv(c, c)
-        self.down1 = _conv(c, 2 * c, stride=2)
-        self.down2 = _conv(2 * c, 4 * c, stride=2)
-        self.coarse = _conv(4 * c, 4 * c)
-        self.up2 = nn.Conv2d(4 * c, 2 * c, 1)
-        self.up1 = nn.Conv2d(2 * c, c, 1)
-        self.maps = nn.Conv2d(c, sprites, 3, padding=1)
+        self.maps = nn.Conv2d(channels, sprites, 3, padding=1)
         self.log_temperature = nn.Parameter(torch.full((sprites, 1), math.log(3.0)))
         self.heads = nn.ModuleList(
-            nn.Sequential(nn.Linear(3 * c, 64), nn.SiLU(), nn.Linear(64, 4)) for _ in range(sprites)
+            nn.Sequential(nn.Linear(3 * channels, 64), nn.SiLU(), nn.Linear(64, 4)) for _ in range(sprites)
         )
         self.register_buffer("grid", coordinate_grid(size).flatten(1), persistent=False)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         pictures = functional.avg_pool2d(pictures, pictures.shape[-1] // self.size)
-        fine = self.fine(functional.silu(self.stem(pictures.contiguous(memory_format=torch.channels_last))))
-        middle = self.down1(fine)
-        coarse = self.coarse(self.down2(middle))
-        middle = functional.silu(middle + functional.interpolate(self.up2(coarse), scale_factor=2.0))
-        fine = functional.silu(fine + functional.interpolate(self.up1(middle), scale_factor=2.0))
-
+        fine, middle = self.features(pictures)
         maps = self.maps(fine).float()
         weights = functional.softmax(maps.flatten(2) * self.log_temperature.exp(), dim=-1)
         coarser = functional.avg_pool2d(weights.view_as(maps), 2).flatten(2) * 4
@@ -68,11 +55,3 @@ class PoseEncoder(nn.Module):
 def _under(weights: Tensor, features: Tensor) -> Tensor:
     """Features [B, c, n, n] averaged with weights [B, S, n * n]: [B, S, c]."""
     return weights @ features.flatten(2).transpose(1, 2).float()
-
-
-def _conv(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1),
-        nn.GroupNorm(4, channels_out),
-        nn.SiLU(),
-    )

@@ -113,8 +113,6 @@ class SpritesModel(nn.Module):
         Raises:
             ValueError: the model makes no proposals.
         """
-        if self.proposal is None:
-            raise ValueError("propose: this world model makes no proposals (proposal_hidden = 0)")
         return propose_piecewise(self, self.proposal, states, past_actions, goal, noise)
 
 

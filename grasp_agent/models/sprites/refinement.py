@@ -15,6 +15,7 @@ from torch import Tensor
 
 from grasp_agent.models.latent.encoders import coordinate_grid
 from grasp_agent.models.sprites.decoder import SpriteDecoder, over
+from grasp_agent.models.sprites.turning import turned_by
 
 STEPS = 2
 DAMPING = 0.01
@@ -61,7 +62,7 @@ def refined(
         moves = _solved(_jacobian(pages, background, places, turning), gap)
         shift, angle = moves[:, : 2 * len(symmetries)], moves[:, 2 * len(symmetries) :]
         places = places + shift.clamp(-FARTHEST[0], FARTHEST[0]).view_as(places)
-        turned = _turned(headings[:, turning], angle.clamp(-FARTHEST[1], FARTHEST[1]) * symmetries[turning])
+        turned = turned_by(headings[:, turning], angle.clamp(-FARTHEST[1], FARTHEST[1]) * symmetries[turning])
         headings = headings.index_copy(1, turning, turned)
     better = (error <= first_error)[:, None, None]
     return torch.where(better, places, first[0]), torch.where(better, headings, first[1])
@@ -87,10 +88,3 @@ def _solved(jacobian: Tensor, gap: Tensor) -> Tensor:
     damping = torch.diag_embed(DAMPING * normal.diagonal(dim1=1, dim2=2) + LEAST)
     moves: Tensor = torch.linalg.solve(normal + damping, jacobian @ gap.flatten(1).unsqueeze(2)).squeeze(2)
     return moves
-
-
-def _turned(headings: Tensor, angles: Tensor) -> Tensor:
-    """Unit vectors [B, T, 2] turned by angles [B, T]."""
-    cos, sin = angles.cos(), angles.sin()
-    x, y = headings[..., 0], headings[..., 1]
-    return torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)
