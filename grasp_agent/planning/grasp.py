@@ -35,7 +35,7 @@ class GRASP(MultiStart):
     restarts: int = 4
     refresh: int = 2
     resample: TailResample | None = TailResample(8, first=1, every=2)
-    select: RobustChoice | None = RobustChoice(0.003)
+    select: RobustChoice | None = RobustChoice(0.1)
     iterations: int | None = 3
 
     @classmethod

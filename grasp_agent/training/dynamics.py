@@ -1,10 +1,11 @@
 """Stage 2: the dynamics, on the latents of stage 1, rolled out over several steps.
 
-    loss = mean over t = 1..K and batch of  huber(s_hat_t - s_t),   s_hat_t = F(s_hat_{t-h..t-1}, a_{t-h..t-1})
+    loss = mean over t = 1..K and batch of  huber_delta(s_hat_t - s_t),   s_hat_t = F(s_hat_{t-h..t-1}, a_{t-h..t-1})
 
 The targets are encodings of real frames by the encoder of stage 1, which is fixed (a joint-embedding prediction
 loss that cannot collapse). The number of steps K grows in the course of training. Huber: contacts that are
 missed or invented are outliers of many times the typical error, and squared they would be all that is learnt.
+Errors below delta count squared, larger ones linearly.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from grasp_agent.core.types import WorldModel
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.latent.model import LatentWorldModel
 from grasp_agent.training.loop import Batch, Losses
+
+HUBER = 0.25
+"""Delta for latents whose numbers are of order one."""
 
 
 class FrameWindows:
@@ -88,6 +92,7 @@ class DynamicsTask(LatentWindows):
         batch: windows per step.
         unroll: K at the end of training; it starts at K / 4.
         symmetry: augment by the symmetries that the model's layout knows.
+        huber: delta, the error up to which errors count squared, in the latent's unit.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class DynamicsTask(LatentWindows):
         batch: int,
         unroll: int,
         symmetry: bool,
+        huber: float = HUBER,
     ) -> None:
         super().__init__(model, data, latents)
         self.module = model.dynamics
@@ -106,6 +112,7 @@ class DynamicsTask(LatentWindows):
         self.batch = batch
         self.unroll = unroll
         self.symmetry = symmetry
+        self.huber = huber
 
     def draw(self, generator: np.random.Generator) -> Batch:
         present = torch.from_numpy(generator.choice(self.presents, self.batch))
@@ -119,7 +126,7 @@ class DynamicsTask(LatentWindows):
         unroll = max(1, min(self.unroll, int(self.unroll * (0.25 + progress))))
         predicted = unrolled(self.model, states, actions, unroll)
         wanted = states[:, self.model.history : self.model.history + unroll]
-        return {"loss": functional.huber_loss(predicted, wanted, delta=0.25) * 10.0}
+        return {"loss": functional.huber_loss(predicted, wanted, delta=self.huber) * (2.5 / self.huber)}
 
 
 def unrolled(model: WorldModel, states: Tensor, actions: Tensor, steps: int) -> Tensor:

@@ -20,7 +20,7 @@ from grasp_agent.files.atomic import replacing
 from grasp_agent.models.latent.config import WorldModelConfig
 from grasp_agent.models.latent.layout import LAYOUTS, StateLayout
 from grasp_agent.models.latent.model import LatentWorldModel
-from grasp_agent.training.dynamics import DynamicsTask
+from grasp_agent.training.dynamics import HUBER, DynamicsTask
 from grasp_agent.training.loop import Stage, TrainingTask
 from grasp_agent.training.probes import fit_probes
 from grasp_agent.training.proposal import ProposalTask
@@ -112,7 +112,9 @@ class LatentRecipe(Recipe):
         return report_on(run, self.dynamics.batch, self._layout, self.seed)
 
 
-def later_stages(dynamics: Stage, proposal: Stage | None, unroll: int, symmetry: bool) -> tuple[RecipeStage, ...]:
+def later_stages(
+    dynamics: Stage, proposal: Stage | None, unroll: int, symmetry: bool, huber: float = HUBER
+) -> tuple[RecipeStage, ...]:
     """Stages 2 and 3 on the latents of stage 1: the dynamics, and plan proposals if they have a schedule.
 
     Args:
@@ -120,10 +122,12 @@ def later_stages(dynamics: Stage, proposal: Stage | None, unroll: int, symmetry:
         proposal: schedule of stage 3, or None.
         unroll: model steps that the dynamics is rolled out.
         symmetry: augment by the symmetries that the model's layout knows.
+        huber: error of the dynamics up to which errors count squared, in the latent's unit.
     """
 
     def dynamics_task(run: Run) -> DynamicsTask:
-        return DynamicsTask(run.model, run.data, latents_of(run), run.training, dynamics.batch, unroll, symmetry)
+        latents = latents_of(run)
+        return DynamicsTask(run.model, run.data, latents, run.training, dynamics.batch, unroll, symmetry, huber)
 
     second = RecipeStage(dynamics, "dynamics", "windows", dynamics_task)
     if proposal is None:

@@ -279,6 +279,33 @@ def test_displacements_and_actions_move_sprites_by_learned_filters() -> None:
     torch.testing.assert_close(following, expected)
 
 
+@pytest.mark.parametrize(("told", "share"), [(0.003, 1 / 101), (0.03, 0.5), (3.0, 1.0)])
+def test_what_would_move_a_sprite_by_less_than_a_dead_band_hardly_does(told: float, share: float) -> None:
+    model = model_of(DISK, LETTER)
+    length = model.config.heading_length(1)
+    last = model.dynamics.networks[0][-1]  # type: ignore[index]
+    last.weight.data.zero_()  # type: ignore[union-attr]
+    last.bias.data = torch.tensor([told, 0.0, 0.0, told, told / length])  # type: ignore[union-attr]
+    states = torch.zeros(1, 3, 6)
+    states[..., 4] = length  # not turned, so that the letter's frame has the axes of the picture
+    moved = model.predict(states, torch.zeros(1, 3, 2))[0]
+    torch.testing.assert_close(moved[:4], share * torch.tensor([told, 0.0, 0.0, told]), rtol=2e-3, atol=1e-6)
+    turn = torch.atan2(moved[5], moved[4])
+    torch.testing.assert_close(turn, torch.tensor(share * told / length), rtol=2e-3, atol=1e-6)
+
+
+def test_actions_hardly_move_what_they_do_not_drive() -> None:
+    model = model_of(DISK, LETTER)
+    model.dynamics.networks[0][-1].weight.data.zero_()  # type: ignore[index, union-attr, operator]
+    model.dynamics.driven.data[4] = torch.tensor([2.0, 0.0, 0.05, 0.0])
+    states, actions = torch.zeros(1, 3, 6), torch.zeros(1, 3, 2)
+    actions[0, 2, 0] = 1.0
+    states[..., 4] = model.config.heading_length(1)
+    moved = model.predict(states, actions)[0]
+    torch.testing.assert_close(moved[0], torch.tensor(2.0))
+    assert 0 < moved[2] < 0.001
+
+
 def test_what_the_actions_move_is_read_from_the_filter() -> None:
     model = model_of(DISK, LETTER)
     model.dynamics.driven.data[:, 0:2], model.dynamics.driven.data[:, 2:4] = 0.1, 0.03

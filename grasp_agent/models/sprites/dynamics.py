@@ -12,6 +12,15 @@ from grasp_agent.models.sprites.turning import axis_of
 LENGTH = 5.0
 """Latent units that count as 1 where places are given to a network."""
 
+REST = 0.03
+"""Latent units: what would move a sprite by less hardly does (see `rested`)."""
+
+LEAST_DRIVE = 0.25
+"""The actions drive a sprite themselves if they move it this many times as far as any other; by less, hardly."""
+
+TINY = 1e-8
+"""Keeps a filter that is still zero from a division by zero."""
+
 WAVES = 24
 """Sine features of each other sprite's place, for sharp edges of contact."""
 
@@ -26,6 +35,10 @@ class SpriteDynamics(nn.Module):
                             + a learned linear filter of its own displacements and of the actions,
         turn of sprite i  = sum_j g_ji(the same).
 
+    What is at rest and not touched stays where it is. A network is rarely exactly zero, and a planner finds every plan
+    in which a body creeps to its goal by itself, a tenth of a pixel a step. So motions that the networks tell pass
+    through a dead band (`rested`), and the filter of the actions is left to the sprites that they drive.
+
     Where j lies and how it is turned is given too, for the walls. If no sprite has a heading, every sprite's frame has
     the axes of the picture. Actions are seen in the frame pair by pair; of an odd number, as they are.
 
@@ -37,6 +50,7 @@ class SpriteDynamics(nn.Module):
     """
 
     linear: Tensor
+    least_turns: Tensor
 
     def __init__(self, config: SpritesConfig) -> None:
         super().__init__()
@@ -55,6 +69,8 @@ class SpriteDynamics(nn.Module):
             mlp(vectors + plain + WAVES, config.dynamics_hidden, config.dynamics_depth, out) for _ in self.frames
         )
         self.waves = nn.ModuleList(_waves(near) for _ in self.frames)
+        turns = [REST / config.heading_length(k) for k in config.turning]
+        self.register_buffer("least_turns", torch.tensor(turns).unsqueeze(1), persistent=False)
         self.own = nn.Parameter(torch.zeros(sprites, config.history - 1, 1))
         self.driven = nn.Parameter(torch.zeros(actions, 2 * sprites))
 
@@ -69,7 +85,7 @@ class SpriteDynamics(nn.Module):
         window = torch.cat([states.flatten(1), actions.flatten(1)], dim=1)
         parts = list((window @ self.linear).split(self.sizes, dim=1))
         moved, acted, present = parts[-3:]
-        shift = (moved.view(rows, sprites, -1, 2) * self.own).sum(2).flatten(1) + acted @ self.driven
+        shift = states.new_zeros(rows, 2 * sprites)
         angles = states.new_zeros(rows, turning)
         for j, network, waves in zip(self.frames, self.networks, self.waves, strict=True):
             seen, plain = parts.pop(0), parts.pop(0)
@@ -83,12 +99,22 @@ class SpriteDynamics(nn.Module):
                 there = torch.bmm(there.view(rows, -1, 2), into.transpose(1, 2)).flatten(1)
                 angles = angles + told[:, 2 * sprites :]
             shift = shift + there
+        shift = rested(shift.view(rows, sprites, 2), REST).flatten(1)
+        shift = shift + (moved.view(rows, sprites, -1, 2) * self.own).sum(2).flatten(1) + acted @ self._drive()
         if not turning:
             places: Tensor = present + shift
             return places
+        angles = rested(angles.unsqueeze(2), self.least_turns).squeeze(2)
         rotation = torch.stack([angles.cos(), angles.sin()], dim=2).unsqueeze(2)  # [N, turning, 1, 2]
         headings = present[:, 2 * sprites :].view(rows, turning, 2, 2)
         return torch.cat([present[:, : 2 * sprites] + shift, (rotation @ headings).flatten(1)], dim=1)
+
+    def _drive(self) -> Tensor:
+        """The filter of the actions, [h * A, 2 * sprites], without what it would do to sprites that are not driven."""
+        square = self.driven.unflatten(1, (-1, 2)).square().sum((0, 2)) + TINY
+        share = square * (1 + LEAST_DRIVE**2) / (square + LEAST_DRIVE**2 * square.max())
+        drive: Tensor = self.driven * share.repeat_interleave(2)
+        return drive
 
     def _into(self, turn: Tensor, sprite: int) -> Tensor:
         """The matrix that a row vector is multiplied by to enter a sprite's frame, [N, 4], from that of its heading."""
@@ -97,6 +123,15 @@ class SpriteDynamics(nn.Module):
             return turn
         cos, sin = axis_of(turn[:, ::2], symmetry).unbind(1)
         return torch.stack([cos, -sin, sin, cos], dim=1)
+
+
+def rested(motion: Tensor, rest: Tensor | float) -> Tensor:
+    """A dead band that is smooth: motions m [N, K, P] -> m |m|^2 / (|m|^2 + rest^2), with a `rest` for all or each K.
+
+    Motions far above `rest` stay as they are, far below they vanish with the third power.
+    """
+    square = motion.square().sum(2, keepdim=True)
+    return motion * (square / (square + rest**2))
 
 
 def _waves(features: int) -> nn.Linear:

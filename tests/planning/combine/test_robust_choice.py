@@ -15,7 +15,7 @@ from grasp_agent.core.types import Problem
 from grasp_agent.objectives.goal_distance import GoalDistance
 from grasp_agent.planning import RobustChoice
 from grasp_agent.planning.plans import score
-from grasp_agent.planning.rollout import latent_scale, select_problem
+from grasp_agent.planning.rollout import select_problem
 
 KEYS = make_keys(0, 2)
 
@@ -39,23 +39,25 @@ def test_the_plan_that_noise_does_not_upset_is_preferred() -> None:
     assert RobustChoice(0.02).choose(task, plans, KEYS).tolist() == [1, 1]
 
 
-class Echo(Integrator):
-    """Goes to where the action says, whatever it sees: what is added to a prediction shows in its cost alone."""
-
-    def predict(self, states, actions):
-        return actions[:, -1]
-
-
-def test_costs_are_the_median_over_rollouts_whose_every_step_is_disturbed() -> None:
+def test_costs_are_the_median_over_rollouts_whose_every_move_is_disturbed() -> None:
     task = linear_quadratic(LINEAR["integrator"](), batch=2, horizon=3)
-    task = replace(task, model=Echo(), objective=GoalDistance(terminal=0.0, running=1.0))
-    task = replace(task, goal=task.goal + 2)
-    choice = RobustChoice(noise=0.3, samples=2001)
-    u = task.goal[:, None, None].expand(2, 1, 3, 2)  # beyond the bounds, but at the goal
-    cost = choice.cost_under_noise(task, u, KEYS)[:, 0]
-    # mean over 3 steps of || sigma xi ||^2 in 2 dimensions: sigma^2 / 3 times a chi-square number of 6 degrees
-    expected = (0.3 * latent_scale(task)) ** 2 / 3 * 5.348
+    task = replace(task, model=Integrator(), objective=GoalDistance(running=0.0), goal=task.states[:, -1] + 0.6)
+    u = torch.ones(2, 1, 3, 2).double()  # three moves of 0.2 along each axis: at the goal
+    cost = RobustChoice(noise=0.3, samples=2001).cost_under_noise(task, u, KEYS)[:, 0]
+    # along each axis the gap is the sum of three normal numbers of deviation 0.3 * 0.2; the median of the sum of two
+    # squared normal numbers is 2 log 2
+    expected = torch.full((2,), 3 * (0.3 * 0.2) ** 2 * 2 * math.log(2)).double()
     torch.testing.assert_close(cost, expected, rtol=0.1, atol=0)
+
+
+def test_what_rests_rests_under_noise_as_well() -> None:
+    """However far the goal is, and whatever else moves."""
+    task = linear_quadratic(LINEAR["integrator"](), batch=2)
+    task = replace(task, model=Integrator(), objective=GoalDistance(weights=[1.0, 0.0]), goal=task.goal + 100)
+    u = torch.zeros(2, 1, 8, 2).double()
+    u[..., 1] = 1.0
+    calm = score(task, u).cost
+    torch.testing.assert_close(RobustChoice(0.5).cost_under_noise(task, u, KEYS), calm, rtol=1e-9, atol=0)
 
 
 def test_all_plans_of_a_problem_meet_the_same_noise() -> None:
@@ -75,24 +77,30 @@ def test_a_plan_of_infinite_cost_is_not_chosen() -> None:
     assert RobustChoice(0.02).choose(task, replace(plans, cost=inf), KEYS[:1]).tolist() == [0]
 
 
+def at_the_brink(batch: int, start: float) -> Problem:
+    """Moves of 0.2; states beyond 50 lead to NaN."""
+    task = with_model(linear_quadratic(LINEAR["integrator"](), batch=batch), Broken())
+    states = torch.full_like(task.states, start)
+    return replace(task, states=states, goal=states[:, -1])
+
+
 def test_where_noise_breaks_every_plan_the_cheapest_is_chosen() -> None:
-    task = with_model(linear_quadratic(LINEAR["integrator"]()), Broken())
-    states = task.states.clone()
-    states[0] = 49.9
-    task = replace(task, states=states, goal=states[:, -1] + 1e6)  # noise is measured in the way to the goal
-    plans = score(task, torch.zeros(2, 3, 8, 2).double())
+    task = at_the_brink(2, 49.9)
+    plans = score(task, torch.ones(2, 3, 8, 2).double())
     plans = replace(plans, cost=torch.tensor([[3.0, 1.0, 2.0], [math.inf, 2.0, 5.0]]).double())
-    choice = RobustChoice(noise=1.0)
+    choice = RobustChoice(noise=0.1)
     assert bool(choice.cost_under_noise(task, plans.actions, KEYS).isinf().all())
     assert choice.choose(task, plans, KEYS).tolist() == [1, 1]
 
 
 def test_a_few_broken_rollouts_do_not_decide() -> None:
-    task = with_model(linear_quadratic(LINEAR["integrator"](), horizon=2), Broken())
-    states = torch.full_like(task.states, 0.0)
-    task = replace(task, states=states, goal=states[:, -1] + 60.0)
-    cost = RobustChoice(noise=0.5, samples=25).cost_under_noise(task, torch.zeros(2, 1, 2, 2).double(), KEYS)
-    assert bool(cost.isfinite().all())  # some first steps end beyond 50, most do not
+    task = at_the_brink(20, 48.8)  # five moves lead to 49.8, noise sometimes beyond 50
+    u = torch.ones(20, 1, 8, 2).double()
+    u[:, :, 5:] = 0.0
+    keys = make_keys(0, 20)
+    single = RobustChoice(noise=0.5, samples=1).cost_under_noise(task, u, keys)
+    assert 0 < int(single.isinf().sum()) < 10
+    assert bool(RobustChoice(noise=0.5, samples=101).cost_under_noise(task, u, keys).isfinite().all())
 
 
 def test_a_row_is_chosen_for_alone_as_in_a_batch() -> None:
