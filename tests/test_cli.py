@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_model import TINY
@@ -292,6 +293,40 @@ def test_bad_input_is_one_sentence(
     args = [word.replace("D/", f"{tmp_path}/") for word in args]
     assert words in complaint(args, capsys)
     assert contents(tmp_path) == before, "something written before was changed, or something was left behind"
+
+
+def test_an_environment_of_ones_own_in_the_current_folder_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an argument of its own, and recorded by worker processes, which must find it too."""
+    (tmp_path / "my_worlds.py").write_text(OWN_WORLD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    options = ["--env", "my_worlds:Mine-v0", "--policy", "random", "--resolution", "8", "--env-arg", "shade=7"]
+    main(["collect", "--out", "data", *options, "--steps", "6000", "--workers", "2"])
+    frames = np.load(tmp_path / "data" / "shard-00001" / "frames.npy")
+    assert frames.shape[1:] == (8, 8, 3) and (frames == 7).all()
+
+
+OWN_WORLD = """
+import gymnasium, numpy
+from gymnasium import spaces
+
+class Mine(gymnasium.Env):
+    observation_space = spaces.Box(0, 255, (8, 8, 3), numpy.uint8)
+    action_space = spaces.Box(-1, 1, (3,), numpy.float32)
+
+    def __init__(self, shade=0):
+        self.frame = numpy.full((8, 8, 3), shade, numpy.uint8)
+
+    def reset(self, seed=None, options=None):
+        return self.frame, {}
+
+    def step(self, action):
+        return self.frame, 0.0, False, False, {}
+
+gymnasium.register("Mine-v0", Mine)
+"""
 
 
 def test_trouble_while_collecting_keeps_what_is_there(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -44,6 +45,8 @@ def main(args: list[str] | None = None) -> None:
         args: the words after the program's name; None takes those of the process. Without any, the overview is shown.
     """
     words = sys.argv[1:] if args is None else args
+    if os.getcwd() not in sys.path:  # as `python -m` does, so that --env my_envs:Mine-v0 finds my_envs.py here
+        sys.path.append(os.getcwd())
     if words in ([], ["-h"], ["--help"]):
         console.print(_overview())
         return

@@ -13,6 +13,7 @@ from grasp_agent.cli.options import (
     Words,
     check_device,
     console,
+    env_arguments,
     say,
     set_threads,
 )
@@ -30,6 +31,7 @@ def collect(
     model: MaybeStr = None,
     noise: float = 0.0,
     goal_horizon: MaybeInt = None,
+    env_arg: Words = (),
     seed: int = 0,
     workers: MaybeInt = None,
 ) -> None:
@@ -50,6 +52,7 @@ def collect(
         model: world model of policy "planner". Default: the shipped one.
         noise: deviation of what is added to the planner's actions, in half-ranges of the action; 0.15 explores.
         goal_horizon: expert steps to the goal in goal-reaching environments. Default: the environment's own.
+        env_arg: an argument of the environments, NAME=VALUE, as in obs_type=pixels.
         seed: same seed, same data, whatever the number of workers.
         workers: processes that collect. Default: one per core.
     """
@@ -59,7 +62,7 @@ def collect(
     settings = CollectSettings(
         env_ids=env or ENVS,
         steps=steps,
-        env_kwargs=tuple(task_for((env or ENVS)[0]).goals_at(goal_horizon).items()),
+        env_kwargs=tuple({**env_arguments(env_arg), **task_for((env or ENVS)[0]).goals_at(goal_horizon)}.items()),
         policy=policy,
         model=model or (MODEL if policy == "planner" else None),
         noise=noise,

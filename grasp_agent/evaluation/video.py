@@ -110,7 +110,7 @@ def _moment(step: TimeStep, task: Task, panel_size: int, before: _Moment | None)
         picture=_scene(step.env.render(), panel_size),
         goal=_goal(task.goal(step.observation, {}), panel_size // GOAL_SHARE),
         step=step.number,
-        solved=bool(step.info.get(task.success_key, False)),
+        solved=step.number > 0 and task.solved(step.info),
         solved_before=before is not None and (before.solved or before.solved_before),
     )
 

@@ -29,7 +29,8 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
     try:
         return gym.make(name, disable_env_checker=True, **kwargs)
     except (gym.error.Error, ModuleNotFoundError) as error:
-        raise ValueError(f"environment {env_id!r} cannot be made: {_one_line(error)}") from error
+        reason = _one_line(error).rstrip(".") + _hint(error, env_id)
+        raise ValueError(f"environment {env_id!r} cannot be made: {reason}") from error
     except TypeError as error:
         raise ValueError(f"environment {env_id!r} refuses {kwargs}: {_one_line(error)}") from error
 
@@ -97,6 +98,16 @@ def same_space(wanted: spaces.Space[Any], offered: spaces.Space[Any]) -> bool:
         return False
     height, width, channels = offered.shape
     return wanted.dtype == offered.dtype == "uint8" and wanted.shape == (channels, height, width)
+
+
+def _hint(error: BaseException, env_id: str) -> str:
+    """What to try where an environment is not found."""
+    if isinstance(error, ModuleNotFoundError):
+        return "; what stands before the colon must be a module that is installed or lies in the current folder"
+    unknown = isinstance(error, gym.error.NameNotFound | gym.error.NamespaceNotFound)
+    if unknown and ":" not in env_id and "Did you mean" not in str(error):
+        return f"; if a package of its own registers it, name that too, as in PACKAGE:{env_id}"
+    return ""
 
 
 def _one_line(error: BaseException) -> str:

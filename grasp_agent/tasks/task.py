@@ -32,7 +32,8 @@ class Task:
         default: whether the commands play this family when no environment is named; one registered task says so.
         picture_key: where the picture is in a dictionary observation.
         goal_key: where the picture of the goal is, in a dictionary observation or in the `info` of `reset`.
-        success_key: the entry of `info` that says whether the task is solved in this step.
+        success_key: the entry of `info` that says whether the task is solved in this step; where it is "is_success",
+            as stable-baselines3 has it, "success", as Gymnasium-Robotics has it, will do as well.
         progress_key: the entry of `info` whose best value is reported beside success; None reports nothing.
         picture_kwargs: environment arguments that make observations hold pictures. The value "{side}" stands for the
             pictures' height and width in pixels.
@@ -91,13 +92,16 @@ class Task:
         Raises:
             ValueError: `info` does not say.
         """
-        if self.success_key not in info:
+        key = self.success_key
+        if key == "is_success" and key not in info:
+            key = "success"
+        if key not in info:
             found = ", ".join(map(str, info)) or "an empty info"
             raise ValueError(
                 f"environment: expected info[{self.success_key!r}] after a step, got {found}; evaluation needs to be"
                 " told about success"
             )
-        return bool(info[self.success_key])
+        return bool(info[key])
 
     def progress(self, info: Mapping[str, Any]) -> float | None:
         """The quantity reported beside success, if the task has one and `info` holds it."""

@@ -78,6 +78,13 @@ def test_success_is_read_under_its_key() -> None:
         task.solved({})
 
 
+def test_success_may_be_called_as_gymnasium_robotics_calls_it() -> None:
+    assert Task("t").solved({"success": True}) and not Task("t").solved({"success": 0.0})
+    assert not Task("t").solved({"is_success": False, "success": True})
+    with pytest.raises(ValueError, match=r"expected info\['won'\]"):
+        Task("t", success_key="won").solved({"success": True})
+
+
 def test_progress_is_reported_if_there_is_any() -> None:
     assert Task("t").progress({"coverage": 0.5}) is None
     assert Task("t", progress_key="coverage").progress({"coverage": np.float32(0.5)}) == 0.5
