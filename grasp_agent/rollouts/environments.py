@@ -9,6 +9,11 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
+from grasp_agent.rollouts.rendered import RenderedFrames
+
+RENDERED = "rendered"
+"""An argument that every environment understands here: the side of rendered frames as observations."""
+
 
 def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
     """`gymnasium.make` that finds the package of a namespaced id by itself and says in one sentence what is
@@ -16,11 +21,20 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
 
     Args:
         env_id: e.g. "CartPole-v1" or "package:namespace/Name-v0".
-        kwargs: the environment's arguments.
+        kwargs: the environment's arguments, and perhaps `rendered`, a number of pixels: then observations are what the
+            environment renders, in pictures of that height and width (see `RenderedFrames`).
 
     Raises:
         ValueError: no such environment, or it refuses the arguments.
     """
+    side = kwargs.pop(RENDERED, None)
+    if side is not None:
+        env = make_env(env_id, **{"render_mode": "rgb_array", **kwargs})
+        try:
+            return RenderedFrames(env, side)
+        except ValueError:
+            env.close()
+            raise
     name = env_id
     if ":" not in env_id and env_id not in gym.registry and "/" in env_id:
         package = env_id.split("/")[0]

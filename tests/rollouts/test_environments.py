@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from grasp_agent.rollouts.environments import make_env
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from grasp_agent.data import CollectSettings, EpisodeDataset, collect
+from grasp_agent.rollouts.environments import RENDERED, image_side, make_env
+from grasp_agent.rollouts.rendered import square
+
+
+class Slider(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """A bright column in a dark picture of 20 x 40; the observation is its place."""
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    observation_space = spaces.Box(-1, 1, (1,), np.float32)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, render_mode: str | None = None, deaf: bool = False) -> None:
+        self.render_mode = None if deaf else render_mode
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.at = int(self.np_random.integers(40))
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        self.at = (self.at + 1) % 40
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+        picture = np.full((20, 40, 3), 10, np.uint8)
+        picture[:, self.at] = 250
+        return picture
+
+
+gymnasium.register("Slider-v0", Slider)
 
 
 @pytest.mark.parametrize(
@@ -19,3 +55,38 @@ from grasp_agent.rollouts.environments import make_env
 def test_an_unknown_environment_is_told_with_what_to_try(env_id: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_env(env_id)
+
+
+# ---- rendered frames
+
+
+def test_where_observations_hold_no_picture_the_scene_is_rendered() -> None:
+    env = make_env("Slider-v0", **{RENDERED: 10})
+    assert image_side(env.observation_space) == 10
+    frame, _ = env.reset(seed=3)
+    assert env.observation_space.contains(frame)
+    # 40 columns become 10; above and below the 20 rows there are black bars of 10, which become 2 and a half
+    at = env.unwrapped.at  # type: ignore[attr-defined]
+    assert (frame[:2] == 0).all() and (frame[8:] == 0).all()
+    assert (frame[3:7, at // 4] == 70).all()  # a quarter 250, three quarters 10
+    assert (np.delete(frame[3:7], at // 4, axis=1) == 10).all()
+    assert (frame[2, at // 4] == 35).all()  # half of it is bar
+
+
+def test_a_tall_picture_stands_between_bars() -> None:
+    frame = square(np.full((8, 4, 3), 200, np.uint8), 4)
+    assert frame[:, :, 0].tolist() == [[0, 200, 200, 0]] * 4
+
+
+def test_an_environment_that_renders_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected an environment that renders arrays, got render_mode None"):
+        make_env("Slider-v0", deaf=True, **{RENDERED: 10})
+
+
+def test_rendered_frames_are_recorded(tmp_path: Any) -> None:
+    settings = CollectSettings(("Slider-v0",), 60, policy="random", episode_length=30, shard_steps=60, resolution=10)
+    data = EpisodeDataset(collect(settings, tmp_path / "data", workers=1))
+    frames = data.frames(np.arange(31))
+    columns = frames[:, 5].max(2).argmax(1)  # the brightest
+    moves = np.diff(columns) % 10
+    assert set(moves.tolist()) == {0, 1} and int(moves.sum()) in (7, 8)
