@@ -27,6 +27,7 @@ def evaluate(
     episodes: int = 100,
     seed: int = 10_000,
     goal_horizon: MaybeInt = None,
+    hindsight: MaybeInt = None,
     env_arg: Words = (),
     model: str = MODEL,
     out: Path = Path("runs/evaluate"),
@@ -53,6 +54,7 @@ def evaluate(
         episodes: how many.
         seed: of the first episode; the next ones count up.
         goal_horizon: expert steps to the goal, where the environment can be told. Default: the environment's own.
+        hindsight: goals for an environment without any, where random actions lead in so many steps from the same start.
         env_arg: an argument of the environment, NAME=VALUE, as in success=strict.
         model: world model of the planners: a shipped name, a folder or a hub id.
         out: results folder.
@@ -73,7 +75,7 @@ def evaluate(
         raise ValueError(f"--episodes: expected at least 1, got {episodes}")
     planning = {"horizon": horizon, "replan_every": replan_every}
     entrants = _entrants(policy or ("grasp", "random"), env, model, planning, seconds, goal_weights)
-    kwargs = {**env_arguments(env_arg), **task_for(env).goals_at(goal_horizon)}
+    kwargs = _arguments(env, env_arg, goal_horizon, hindsight)
     seeds = range(seed, seed + episodes)
     results = run(entrants, env, seeds, env_kwargs=kwargs, out=out, workers=workers, batch=batch)
     console.print(results_table(results))
@@ -87,6 +89,7 @@ def video(
     out: Path = Path("runs/video.mp4"),
     seed: Numbers = (),
     goal_horizon: MaybeInt = None,
+    hindsight: MaybeInt = None,
     env_arg: Words = (),
     model: str = MODEL,
     seconds: MaybeFloat = None,
@@ -107,6 +110,7 @@ def video(
         out: the file to write, .mp4 or .gif.
         seed: an episode. Default: 10000.
         goal_horizon: expert steps to the goal, where the environment can be told. Default: the environment's own.
+        hindsight: goals for an environment without any, where random actions lead in so many steps from the same start.
         env_arg: an argument of the environment, NAME=VALUE, as in success=strict.
         model: world model of the planners: a shipped name, a folder or a hub id.
         seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
@@ -124,7 +128,7 @@ def video(
     if min(seeds) < 0:
         raise ValueError(f"--seed: expected 0 or more, got {min(seeds)}")
     entrants = _entrants(policy or ("grasp",), env, model, {"horizon": horizon}, seconds, goal_weights)
-    kwargs = {**env_arguments(env_arg), **task_for(env).goals_at(goal_horizon)}
+    kwargs = _arguments(env, env_arg, goal_horizon, hindsight)
     rows = record_video(entrants, env, seeds, out, env_kwargs=kwargs, panel_size=size)
     for row in rows:
         solved = f"solved in {row.steps_to_success} steps" if row.success else "not solved"
@@ -148,6 +152,14 @@ def demo(out: Path = Path("runs/demo"), episodes: int = 12, seed: int = 10_000) 
     console.print("random: uniform actions\n")
     evaluate(policy=policies, episodes=episodes, seed=seed, out=out, threads=1)
     video(policy=policies, out=out / "side_by_side.mp4", seed=(seed, seed + 1), threads=1)
+
+
+def _arguments(env: str, given: Words, goal_horizon: int | None, hindsight: int | None) -> dict[str, Any]:
+    """The environment's arguments, and those of its goals."""
+    from grasp_agent.rollouts.environments import HINDSIGHT
+
+    goals = {} if hindsight is None else {HINDSIGHT: hindsight}
+    return {**env_arguments(given), **task_for(env).goals_at(goal_horizon), **goals}
 
 
 def _entrants(

@@ -9,10 +9,11 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
+from grasp_agent.rollouts.hindsight import HindsightGoal
 from grasp_agent.rollouts.rendered import RenderedFrames
 
-RENDERED = "rendered"
-"""An argument that every environment understands here: the side of rendered frames as observations."""
+RENDERED, HINDSIGHT = "rendered", "hindsight"
+"""Arguments that every environment understands here, see `make_env`."""
 
 
 def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
@@ -21,17 +22,19 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
 
     Args:
         env_id: e.g. "CartPole-v1" or "package:namespace/Name-v0".
-        kwargs: the environment's arguments, and perhaps `rendered`, a number of pixels: then observations are what the
-            environment renders, in pictures of that height and width (see `RenderedFrames`).
+        kwargs: the environment's arguments, and perhaps two that every environment understands here: `rendered`, a
+            number of pixels, for rendered pictures of that height and width as observations (`RenderedFrames`), and
+            `hindsight`, a number of steps, for goals that random actions lead to (`HindsightGoal`).
 
     Raises:
         ValueError: no such environment, or it refuses the arguments.
     """
-    side = kwargs.pop(RENDERED, None)
-    if side is not None:
+    side, steps = kwargs.pop(RENDERED, None), kwargs.pop(HINDSIGHT, None)
+    if side is not None or steps is not None:
         env = make_env(env_id, **{"render_mode": "rgb_array", **kwargs})
         try:
-            return RenderedFrames(env, side)
+            env = env if side is None else RenderedFrames(env, side)
+            return env if steps is None else HindsightGoal(env, steps)
         except ValueError:
             env.close()
             raise
