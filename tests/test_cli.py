@@ -187,7 +187,7 @@ CASES = {
     "collect: not continuous": (["collect", "--out", "D/x", "--env", "CartPole-v1"], "expected a Box action space"),
     "collect: no expert": (["collect", "--out", "D/x", "--env", "Pendulum-v1"], "no scripted expert"),
     "collect: no frames": (
-        ["collect", "--out", "D/x", "--env", "Pendulum-v1", "--policy", "random"],
+        ["collect", "--out", "D/x", "--env", "blind_world:Blind-v0", "--policy", "random"],
         "expected uint8 frames of shape (64, 64, 3)",
     ),
     "collect: unknown policy": (

@@ -141,7 +141,7 @@ def test_a_planner_collects_what_it_gets_into(tmp_path, monkeypatch) -> None:  #
     for changes, message in (
         ({"model": "nothing"}, "unknown world model 'nothing'"),
         ({"resolution": 24}, "resolution: expected 16 px"),
-        ({"env_ids": (REACH, "Pendulum-v1")}, "expected uint8 frames"),
+        ({"env_ids": (REACH, "blind_world:Blind-v0")}, "expected uint8 frames"),
     ):
         with pytest.raises(ValueError, match=message):
             collect(replace(planned, **changes), tmp_path / "d", workers=1)  # type: ignore[arg-type]
