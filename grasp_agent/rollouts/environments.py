@@ -31,6 +31,7 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
     """
     side, steps = kwargs.pop(RENDERED, None), kwargs.pop(HINDSIGHT, None)
     if side is not None or steps is not None:
+        _check_renders(env_id, kwargs)
         env = make_env(env_id, **{"render_mode": "rgb_array", **kwargs})
         try:
             env = env if side is None else RenderedFrames(env, side)
@@ -115,6 +116,15 @@ def same_space(wanted: spaces.Space[Any], offered: spaces.Space[Any]) -> bool:
         return False
     height, width, channels = offered.shape
     return wanted.dtype == offered.dtype == "uint8" and wanted.shape == (channels, height, width)
+
+
+def _check_renders(env_id: str, kwargs: Mapping[str, Any]) -> None:
+    """Raise an error where an environment renders no arrays; made with that render mode, it would only warn."""
+    env = make_env(env_id, **kwargs)
+    modes = env.metadata.get("render_modes", [])
+    env.close()
+    if "rgb_array" not in modes:
+        raise ValueError(f"environment {env_id!r}: expected one that renders arrays, got render modes {modes}")
 
 
 def _hint(error: BaseException, env_id: str) -> str:

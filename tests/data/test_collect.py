@@ -224,4 +224,4 @@ def test_errors_say_what_to_do(tmp_path) -> None:  # type: ignore[no-untyped-def
     with pytest.raises(ValueError, match="policy: expected one of expert, random, planner"):
         settings(policy="human")
     with pytest.raises(ValueError, match="no scripted expert"):
-        collect(settings(env_ids=("MountainCarContinuous-v0",)), tmp_path / "x", workers=1)
+        collect(settings(env_ids=("blind_world:Blind-v0",)), tmp_path / "x", workers=1)
