@@ -1,4 +1,4 @@
-"""An environment that shows nothing: numbers as observations, and no rendering."""
+"""Environments whose observations are numbers: one that shows nothing, and one that can be rendered."""
 
 from __future__ import annotations
 
@@ -21,3 +21,17 @@ class Blind(gymnasium.Env[Any, Any]):
 
 
 gymnasium.register("Blind-v0", Blind)
+
+
+class Shown(Blind):
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    action_space = spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+
+    def render(self) -> Any:
+        return np.zeros((20, 20, 3), np.uint8)
+
+
+gymnasium.register("Shown-v0", Shown)

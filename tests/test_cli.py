@@ -454,3 +454,9 @@ def test_an_evaluation_is_played_with_the_arguments_of_the_environment(tmp_path:
     main([*main_arguments, "--env-arg", "success=strict"])
     settings = json.loads((tmp_path / "results.json").read_text())["settings"]
     assert settings["env_kwargs"] == {"success": "strict", "goal_horizon": 5}
+
+
+def test_an_evaluation_is_played_for_goals_in_hindsight(tmp_path: Path) -> None:
+    shown = ["--env", "grasp_envs/PushT-v0", "--hindsight", "5"]
+    main(["evaluate", "--policy", "random", "--episodes", "1", "--out", str(tmp_path), *shown])
+    assert json.loads((tmp_path / "results.json").read_text())["settings"]["env_kwargs"] == {"hindsight": 5}

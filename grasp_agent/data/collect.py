@@ -27,7 +27,7 @@ from grasp_agent.files.lock import locked
 from grasp_agent.models import load_world_model
 from grasp_agent.objectives.goal_distance import GoalDistance
 from grasp_agent.planning import GRASP, Alternate, GaussNewton, Lifted, TailResample
-from grasp_agent.rollouts.environments import RENDERED, make_env, open_env
+from grasp_agent.rollouts.environments import make_env, open_env
 from grasp_agent.rollouts.policies import AgentPolicy, box_actions, check_expert, expert_policy, random_policy
 from grasp_agent.rollouts.vector import Episode, TimeStep, VectorPolicy, play
 from grasp_agent.rollouts.workers import in_processes, one_thread
@@ -249,12 +249,11 @@ def _open(env_id: str, settings: CollectSettings) -> gymnasium.Env[Any, Any]:
         part = space.spaces.get(task.picture_key) if isinstance(space, gymnasium.spaces.Dict) else space
         return isinstance(part, gymnasium.spaces.Box) and part.shape == shape and part.dtype == np.uint8
 
-    wishes = [task.pictures(settings.resolution), {}, {RENDERED: settings.resolution}]
     needs = (
         f"uint8 frames of shape {shape}, as observation or under its key {task.picture_key!r} (another resolution, or a"
         " wrapped environment, may have them)"
     )
-    return open_env(env_id, dict(settings.env_kwargs), wishes, shows_frames, needs)[0]
+    return open_env(env_id, dict(settings.env_kwargs), task.picture_wishes(settings.resolution), shows_frames, needs)[0]
 
 
 def _policy(env_id: str, settings: CollectSettings, env: gymnasium.Env[Any, Any]) -> VectorPolicy:

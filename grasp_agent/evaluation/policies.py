@@ -17,7 +17,7 @@ from grasp_agent.agent.agent import MPCAgent
 from grasp_agent.core.capabilities import image_size_of
 from grasp_agent.evaluation.sb3 import load_policy
 from grasp_agent.files.digest import file_digest, model_digest, stable_repr
-from grasp_agent.rollouts.environments import RENDERED, image_side, open_env, same_space
+from grasp_agent.rollouts.environments import image_side, open_env, same_space
 from grasp_agent.rollouts.policies import (
     AgentPolicy,
     RowByRow,
@@ -114,7 +114,7 @@ class AgentEntrant:
         wishes: list[Mapping[str, Any]] = [{}]
         needs = f"actions that hold the agent's {acts}"
         if side is not None:
-            wishes = [task_for(env_id).pictures(side), {}, {RENDERED: side}]
+            wishes = list(task_for(env_id).picture_wishes(side))
             needs = f"{side} x {side} x 3 uint8 images for the world model, and {needs}"
         return open_env(env_id, env_kwargs, wishes, fits, needs)
 

@@ -267,7 +267,7 @@ def carry_out(env: gym.Env[Any, Any], seed: int, actions: Array, block: int) -> 
 
 def _real(replay: Replay) -> dict[str, Any]:
     """Success and errors in the environment."""
-    solved = [bool(info[TASK.success_key]) for info in replay.infos]
+    solved = [TASK.solved(info) for info in replay.infos]
     outcome: dict[str, Any] = {
         "success": solved[-1],
         "success_at_any_step": any(solved),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,9 +12,10 @@ from gymnasium import spaces
 
 from grasp_agent.rollouts.hindsight import HindsightGoal
 from grasp_agent.rollouts.rendered import RenderedFrames
+from grasp_agent.tasks.task import RENDERED
 
-RENDERED, HINDSIGHT = "rendered", "hindsight"
-"""Arguments that every environment understands here, see `make_env`."""
+HINDSIGHT = "hindsight"
+"""An argument that every environment understands here, as it does `RENDERED`; see `make_env`."""
 
 
 def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
@@ -31,10 +33,13 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
     """
     side, steps = kwargs.pop(RENDERED, None), kwargs.pop(HINDSIGHT, None)
     if side is not None or steps is not None:
-        _check_renders(env_id, kwargs)
-        env = make_env(env_id, **{"render_mode": "rgb_array", **kwargs})
+        with warnings.catch_warnings():  # that there is no such render mode: the wrappers refuse it in one sentence
+            warnings.filterwarnings("ignore", message=".*render_mode='rgb_array' that is not in")
+            env = make_env(env_id, **{"render_mode": "rgb_array", **kwargs})
         try:
-            env = env if side is None else RenderedFrames(env, side)
+            if side is not None:
+                _check_blind(env)
+                env = RenderedFrames(env, side)
             return env if steps is None else HindsightGoal(env, steps)
         except ValueError:
             env.close()
@@ -118,13 +123,10 @@ def same_space(wanted: spaces.Space[Any], offered: spaces.Space[Any]) -> bool:
     return wanted.dtype == offered.dtype == "uint8" and wanted.shape == (channels, height, width)
 
 
-def _check_renders(env_id: str, kwargs: Mapping[str, Any]) -> None:
-    """Raise an error where an environment renders no arrays; made with that render mode, it would only warn."""
-    env = make_env(env_id, **kwargs)
-    modes = env.metadata.get("render_modes", [])
-    env.close()
-    if "rgb_array" not in modes:
-        raise ValueError(f"environment {env_id!r}: expected one that renders arrays, got render modes {modes}")
+def _check_blind(env: gym.Env[Any, Any]) -> None:
+    """Raise an error if observations hold pictures: rendered ones may look different from those a model has seen."""
+    if (own := image_side(env.observation_space)) is not None:
+        raise ValueError(f"{env}: expected observations without a picture to render in its place, got {own} px ones")
 
 
 def _hint(error: BaseException, env_id: str) -> str:

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_agent.rollouts.rendered import square
+from grasp_agent.rollouts.rendered import check_renders, square
 
 SIDE = 64
 """Height and width of the pictures that are compared."""
@@ -39,8 +39,7 @@ class HindsightGoal(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gym.Env[Any, Any], steps: int, share: float = 0.25, hold: int = 5) -> None:
         super().__init__(env)
-        if env.render_mode != "rgb_array":
-            raise ValueError(f"{env}: expected an environment that renders arrays, got render_mode {env.render_mode!r}")
+        check_renders(env)
         for name, number in (("steps", steps), ("hold", hold)):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise ValueError(f"hindsight {name}: expected a whole number of at least 1, got {number!r}")
@@ -52,6 +51,7 @@ class HindsightGoal(gym.Wrapper[Any, Any, Any, Any]):
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         goal = self._find(seed, options)
+        self._near = self.share * _difference(self._start, self._goal)
         observation, info = self.env.reset(seed=seed, options=options)
         if not np.array_equal(self._picture(), self._start):
             raise ValueError(
@@ -61,7 +61,7 @@ class HindsightGoal(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
-        solved = _difference(self._picture(), self._goal) <= self.share * _difference(self._start, self._goal)
+        solved = _difference(self._picture(), self._goal) <= self._near
         return observation, reward, terminated, truncated, {**info, "is_success": solved}
 
     def _find(self, seed: int, options: dict[str, Any] | None) -> Any:
@@ -86,7 +86,7 @@ class HindsightGoal(gym.Wrapper[Any, Any, Any, Any]):
         )
 
     def _picture(self) -> NDArray[np.uint8]:
-        return square(np.asarray(self.env.render()), SIDE)
+        return square(self.env.render(), SIDE)
 
 
 def _difference(picture: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:

@@ -6,10 +6,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from torch.nn import functional
+from PIL import Image
 
 
 class RenderedFrames(gym.ObservationWrapper[NDArray[np.uint8], Any, Any]):
@@ -25,22 +24,41 @@ class RenderedFrames(gym.ObservationWrapper[NDArray[np.uint8], Any, Any]):
 
     def __init__(self, env: gym.Env[Any, Any], side: int) -> None:
         super().__init__(env)
-        if env.render_mode != "rgb_array":
-            raise ValueError(f"{env}: expected an environment that renders arrays, got render_mode {env.render_mode!r}")
+        check_renders(env)
         self.side = side
         self.observation_space = spaces.Box(0, 255, (side, side, 3), np.uint8)
+        self._rendering: Any = None
 
     def observation(self, observation: Any) -> NDArray[np.uint8]:
-        return square(np.asarray(self.env.render()), self.side)
+        self._rendering = self.env.render()
+        return square(self._rendering, self.side)
+
+    def render(self) -> Any:
+        """What was rendered for the latest observation: rendering is slow, and others look at the same scene."""
+        return self._rendering
 
 
-def square(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """A picture [H, W, 3] between black bars, where it is not square, averaged down to [side, side, 3]."""
-    height, width = picture.shape[:2]
-    longest = max(height, width)
-    top, left = (longest - height) // 2, (longest - width) // 2
-    padded = np.zeros((longest, longest, 3), np.float32)
-    padded[top : top + height, left : left + width] = picture
-    shrunk = functional.interpolate(torch.from_numpy(padded).permute(2, 0, 1).unsqueeze(0), (side, side), mode="area")
-    frame: NDArray[np.uint8] = shrunk[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
-    return frame
+def check_renders(env: gym.Env[Any, Any]) -> None:
+    """Check that an environment was made to render arrays.
+
+    Raises:
+        ValueError: it cannot, or was made with another render mode.
+    """
+    modes = env.metadata.get("render_modes", [])
+    if env.render_mode != "rgb_array" or "rgb_array" not in modes:
+        raise ValueError(
+            f"{env}: expected an environment that renders arrays, got render_mode {env.render_mode!r} of {modes}"
+        )
+
+
+def square(picture: Any, side: int) -> NDArray[np.uint8]:
+    """A uint8 picture [H, W, 3] between black bars, where it is not square, averaged down to [side, side, 3]."""
+    # Pillow works in place of arrays of floats: between those and the small frames that are kept memory falls to
+    # pieces, some megabytes a frame.
+    image = Image.fromarray(np.asarray(picture))
+    longest = max(image.size)
+    if min(image.size) < longest:
+        between_bars = Image.new("RGB", (longest, longest))
+        between_bars.paste(image, ((longest - image.width) // 2, (longest - image.height) // 2))
+        image = between_bars
+    return np.array(image.resize((side, side), Image.Resampling.BOX))

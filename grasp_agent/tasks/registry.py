@@ -12,10 +12,11 @@ TASKS: dict[str, Task] = {}
 GYMNASIUM = Task(
     "gymnasium",
     picture_kwargs={"obs_type": "pixels", "resolution": "{side}"},
+    rendered=True,
     policy_kwargs=({"obs_type": "state"}, {"obs_type": "pixels"}),
 )
 """Any other environment. It is asked for pictures in words that several families of environments share; where it does
-not know these words, it is taken as it is."""
+not know these words, it is taken as it is, and if its observations hold no picture, it is rendered."""
 
 
 def register_task(task: Task) -> Task:

@@ -16,6 +16,9 @@ from grasp_agent.core.capabilities import readout_of
 from grasp_agent.core.types import WorldModel
 from grasp_agent.models.latent.layout import StateLayout
 
+RENDERED = "rendered"
+"""An environment argument for square pictures of what it renders as observations; its value is their side."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -37,6 +40,7 @@ class Task:
         progress_key: the entry of `info` whose best value is reported beside success; None reports nothing.
         picture_kwargs: environment arguments that make observations hold pictures. The value "{side}" stands for the
             pictures' height and width in pixels.
+        rendered: whether what the environment renders will do where its observations hold no picture.
         policy_kwargs: environment arguments to try in turn for a policy that does not fit the default observation.
         goal_distance_kwarg: the argument that sets how many steps away goals are; None if there is none.
         driven_weights: per environment id, how much the place of what the actions move themselves counts in the
@@ -60,6 +64,7 @@ class Task:
     success_key: str = "is_success"
     progress_key: str | None = None
     picture_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    rendered: bool = False
     policy_kwargs: tuple[Mapping[str, Any], ...] = ()
     goal_distance_kwarg: str | None = None
     driven_weights: Mapping[str, float] = field(default_factory=dict)
@@ -76,6 +81,10 @@ class Task:
     def pictures(self, side: int) -> dict[str, Any]:
         """Environment arguments for pictures of `side` x `side` pixels."""
         return {key: side if value == "{side}" else value for key, value in self.picture_kwargs.items()}
+
+    def picture_wishes(self, side: int) -> list[dict[str, Any]]:
+        """Environment arguments to try in turn for pictures of `side` x `side` pixels."""
+        return [self.pictures(side), {}, *([{RENDERED: side}] if self.rendered else [])]
 
     def picture(self, observation: Any) -> Any:
         """The picture in an observation, which may be the whole of it."""

@@ -41,6 +41,12 @@ def test_an_agent_sees_pixels_of_its_world_models_size() -> None:
     assert space["pixels"].shape == (SIDE, SIDE, 3)
 
 
+def test_an_agent_sees_what_is_rendered_where_observations_hold_no_picture() -> None:
+    agent = MPCAgent(DotModel(), SQUARE, GradientDescent())
+    env, kwargs = AgentEntrant(agent).open("blind_world:Shown-v0", {})
+    assert kwargs == {"rendered": SIDE} and env.observation_space.shape == (SIDE, SIDE, 3)
+
+
 @pytest.mark.parametrize("obs_type", ["state", "pixels"])
 def test_a_policy_gets_the_observation_it_was_trained_on(obs_type: str) -> None:
     vec_env: Any = DummyVecEnv([lambda: DotEnv(obs_type, resolution=40)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -11,8 +12,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from grasp_agent.data import CollectSettings, EpisodeDataset, collect
-from grasp_agent.rollouts.environments import RENDERED, image_side, make_env
+from grasp_agent.rollouts.environments import image_side, make_env
 from grasp_agent.rollouts.rendered import square
+from grasp_agent.tasks.task import RENDERED
 
 
 class Slider(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
@@ -81,6 +83,32 @@ def test_a_tall_picture_stands_between_bars() -> None:
 def test_an_environment_that_renders_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="expected an environment that renders arrays, got render_mode None"):
         make_env("Slider-v0", deaf=True, **{RENDERED: 10})
+
+
+def test_pictures_of_its_own_are_not_rendered_over() -> None:
+    with pytest.raises(ValueError, match="expected observations without a picture to render in its place, got 96 px"):
+        make_env("grasp_envs/PushT-v0", obs_type="pixels", **{RENDERED: 64})
+
+
+def test_a_scene_is_rendered_once_a_step() -> None:
+    env = make_env("Slider-v0", **{RENDERED: 10})
+    env.reset(seed=3)
+    once = env.render()
+    assert env.render() is once
+    env.step(np.zeros(1, np.float32))
+    later: Any = env.render()
+    assert not np.array_equal(later, once) and np.array_equal(later, env.unwrapped.render())
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory in use is read from Linux's /proc")
+def test_frames_that_are_kept_cost_what_they_hold() -> None:
+    def megabytes() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+    kept = [square(np.full((400, 600, 3), 9, np.uint8), 64)]
+    before = megabytes()
+    kept += [square(np.full((400, 600, 3), i % 250, np.uint8), 64) for i in range(200)]
+    assert megabytes() - before < 100  # they hold 2.5; arrays of floats in between left 700 behind
 
 
 def test_rendered_frames_are_recorded(tmp_path: Any) -> None:

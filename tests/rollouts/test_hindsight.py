@@ -11,8 +11,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from grasp_agent.evaluation import evaluate
-from grasp_agent.rollouts.environments import HINDSIGHT, RENDERED, make_env
+from grasp_agent.rollouts.environments import HINDSIGHT, make_env
 from grasp_agent.rollouts.hindsight import HindsightGoal
+from grasp_agent.tasks.task import RENDERED
 
 
 class Line(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):

@@ -78,6 +78,15 @@ def test_success_is_read_under_its_key() -> None:
         task.solved({})
 
 
+def test_only_environments_of_which_nothing_is_known_are_rendered() -> None:
+    """A registered one says how its pictures are asked for; what it refuses is an error."""
+    task = Task("t", picture_kwargs={"size": "{side}"})
+    assert task.picture_wishes(8) == [{"size": 8}, {}]
+    assert replace(task, rendered=True).picture_wishes(8) == [{"size": 8}, {}, {"rendered": 8}]
+    assert task_for("Unknown-v0").picture_wishes(8)[-1] == {"rendered": 8}
+    assert all(not known.rendered for known in SHIPPED)
+
+
 def test_success_may_be_called_as_gymnasium_robotics_calls_it() -> None:
     assert Task("t").solved({"success": True}) and not Task("t").solved({"success": 0.0})
     assert not Task("t").solved({"is_success": False, "success": True})

@@ -58,6 +58,19 @@ def test_windows_begin_with_the_first_frame_and_zero_actions(write_episodes: Cal
     assert torch.equal(actions[:, :, 1::2], -actions[:, :, 0::2])
 
 
+@pytest.mark.parametrize(("huber", "loss"), [(2.0, 2.5 / 2.0 * 0.5), (0.5, 2.5 * (1 - 0.5 / 2))])
+def test_errors_beyond_huber_count_linearly(
+    write_episodes: Callable[..., EpisodeDataset], huber: float, loss: float
+) -> None:
+    """A model that stands still where the latent grows by 1 a step, at the beginning of training: one step."""
+    numbers = np.arange(20, dtype=np.float32)
+    data = write_episodes([20], actions=np.stack([numbers, numbers], 1))
+    model = stub(history=1, block=1)
+    task = DynamicsTask(model, data, numbers[:, None], np.arange(1), batch=4, unroll=2, symmetry=False, huber=huber)
+    found = task.losses(task.draw(np.random.default_rng(0)), 0.0)["loss"]
+    torch.testing.assert_close(found, torch.tensor(loss))
+
+
 def test_windows_are_what_the_agent_sees(
     write_episodes: Callable[..., EpisodeDataset], tiny_recipe: Callable[[str], LatentRecipe]
 ) -> None:

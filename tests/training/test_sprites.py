@@ -20,6 +20,7 @@ from grasp_agent.models.sprites import SpritesModel
 from grasp_agent.models.sprites.turning import turned_by
 from grasp_agent.training import SpritesRecipe, train
 from grasp_agent.training.loop import Stage, run_stage
+from grasp_agent.training.recipe import Run
 from grasp_agent.training.sprites import SCALES, SLACK, SpritesTask, multiscale, turned_pictures
 from grasp_agent.training.survey import survey
 
@@ -93,6 +94,15 @@ def tiny(steps: int = 4, **settings: Any) -> SpritesRecipe:
     return SpritesRecipe(
         **{**stages, "dynamics_hidden": 8, "proposal_hidden": 8, "unroll": 2, "held_out": 0.2, **settings}
     )
+
+
+def test_fine_motions_count_in_the_training_of_the_dynamics(tmp_path: Path) -> None:
+    data, recipe = episodes(tmp_path / "data", [disk]), tiny()
+    training, held_out = data.split(0.2)
+    run = Run(recipe.build(data, training, held_out), data, training, held_out, tmp_path, print)
+    stage = recipe.stages()[1]
+    assert stage.trains == "dynamics"
+    assert stage.task(run).huber == 0.02  # type: ignore[attr-defined]
 
 
 # ---- survey

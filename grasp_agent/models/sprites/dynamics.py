@@ -77,7 +77,7 @@ class SpriteDynamics(nn.Module):
     @property
     def moved_by_actions(self) -> tuple[bool, ...]:
         """Whether the actions move a sprite themselves: by the linear filter, at least half as far as any other."""
-        reach = self.driven.detach().unflatten(1, (-1, 2)).norm(dim=(0, 2))
+        reach = self._square_reach().detach().sqrt()
         return tuple((reach >= 0.5 * reach.max()).tolist())
 
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
@@ -109,9 +109,14 @@ class SpriteDynamics(nn.Module):
         headings = present[:, 2 * sprites :].view(rows, turning, 2, 2)
         return torch.cat([present[:, : 2 * sprites] + shift, (rotation @ headings).flatten(1)], dim=1)
 
+    def _square_reach(self) -> Tensor:
+        """How far the filter of the actions moves each sprite, squared, [sprites]."""
+        square: Tensor = self.driven.unflatten(1, (-1, 2)).square().sum((0, 2))
+        return square
+
     def _drive(self) -> Tensor:
         """The filter of the actions, [h * A, 2 * sprites], without what it would do to sprites that are not driven."""
-        square = self.driven.unflatten(1, (-1, 2)).square().sum((0, 2)) + TINY
+        square = self._square_reach() + TINY
         share = square * (1 + LEAST_DRIVE**2) / (square + LEAST_DRIVE**2 * square.max())
         drive: Tensor = self.driven * share.repeat_interleave(2)
         return drive
