@@ -38,7 +38,7 @@ def as_numbers(name: str, value: Any, lengths: tuple[int, ...], meaning: str) ->
             f"expected {name} of {wanted} numbers ({meaning}), got shape {values.shape}, try env.get_state()."
         )
     if not np.isfinite(values).all():
-        raise ValueError(f"expected finite numbers in {name}, got {values.tolist()}, try {meaning} in px and rad.")
+        raise ValueError(f"expected finite numbers in {name} ({meaning}), got {values.tolist()}, try env.get_state().")
     return values
 
 
