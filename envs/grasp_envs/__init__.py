@@ -17,3 +17,17 @@ register(
     id="grasp_envs/PushTReach-v0",
     entry_point="grasp_envs.pusht_reach:PushTReachEnv",
 )
+
+# As there: they truncate by themselves, after a number of steps that is an argument or follows from the map.
+register(
+    id="grasp_envs/Wall-v0",
+    entry_point="grasp_envs.wall:WallEnv",
+)
+register(
+    id="grasp_envs/PointMaze-v0",
+    entry_point="grasp_envs.point_maze:PointMazeEnv",
+)
+register(
+    id="grasp_envs/BallNav-v0",
+    entry_point="grasp_envs.ball_nav:BallNavEnv",
+)

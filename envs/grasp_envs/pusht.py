@@ -9,9 +9,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from grasp_envs.canvas import Image
 from grasp_envs.human_window import HumanWindow
 from grasp_envs.pusht_expert import PushTExpert
-from grasp_envs.pusht_rendering import Image, PushTRenderer
+from grasp_envs.pusht_rendering import PushTRenderer
 from grasp_envs.pusht_simulation import (
     ARENA,
     Array,

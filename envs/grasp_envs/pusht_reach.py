@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from grasp_envs.canvas import Image
 from grasp_envs.pusht import STATE_HIGH, STATE_LOW, PushTEnv, block_of, corners
 from grasp_envs.pusht_expert import PushTExpert
-from grasp_envs.pusht_rendering import Image, PushTRenderer
+from grasp_envs.pusht_rendering import PushTRenderer
 from grasp_envs.pusht_simulation import ARENA, Array, random_start
 from grasp_envs.validation import check_choice, check_integer, check_state
 
