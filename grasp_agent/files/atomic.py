@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 PREFIX = ".partial-"
 """Begins the name of what is not finished yet; the suffix is the final one, which many writers go by."""
+
+_PROBE_BYTES = 2**20
 
 
 @contextmanager
@@ -27,17 +29,54 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     Yields:
         The temporary path, in the same folder and with the same suffix. Nothing exists there yet.
+
+    Raises:
+        OSError: it cannot be written, for lack of space for instance; `filename` is the final path.
     """
     path = Path(path)
     temporary = path.with_name(PREFIX + path.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove(temporary)
     try:
-        yield temporary
-        for file in temporary.rglob("*") if temporary.is_dir() else [temporary]:
-            if file.is_file():
-                _flush(file)
-        os.replace(temporary, path)
+        with _naming(path, temporary):
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, path)
+            _flush_entries(path.parent)
+    finally:
+        _remove(temporary)
+
+
+@contextmanager
+def filling(folder: str | Path, last: str) -> Iterator[Path]:
+    """Write several files into a temporary folder; once all are complete, each takes its place in `folder`.
+
+    Other files of `folder` stay.
+
+    Args:
+        folder: made if need be.
+        last: name of the file that takes its place after all others: the one that tells whether they fit.
+
+    Yields:
+        The temporary folder, which is empty.
+
+    Raises:
+        OSError: a file cannot be written; `filename` is the final path.
+    """
+    folder = Path(folder)
+    temporary = folder / f"{PREFIX}files"
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove(temporary)
+    try:
+        with _naming(folder, temporary):
+            temporary.mkdir()
+            yield temporary
+            _flush(temporary)
+            names = [path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file()]
+            for name in sorted(names, key=lambda name: (str(name) == last, name)):
+                (folder / name).parent.mkdir(exist_ok=True, parents=True)
+                os.replace(temporary / name, folder / name)
+                _flush_entries((folder / name).parent)
     finally:
         _remove(temporary)
 
@@ -57,9 +96,54 @@ def write_json(path: str | Path, content: Any, *, allow_nan: bool = True) -> Non
     write_text(path, json.dumps(content, indent=2, allow_nan=allow_nan) + "\n")
 
 
-def _flush(file: Path) -> None:
-    with open(file, "rb+") as handle:
-        os.fsync(handle.fileno())
+def _flush(path: Path) -> None:
+    """Have a file, or a folder with all that is in it, on the disk itself when this returns."""
+    for entry in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        if entry.is_dir():
+            _flush_entries(entry)
+        elif entry.is_file():
+            with open(entry, "rb+") as handle:
+                os.fsync(handle.fileno())
+
+
+def _flush_entries(folder: Path) -> None:
+    """Have a folder's list of files on the disk, so that a rename survives a loss of power; where the system can."""
+    with suppress(OSError):  # Windows opens no folders, and some file systems flush none
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _naming(path: Path, temporary: Path) -> Iterator[None]:
+    """Let errors of writing name the final file, also those that name none or the temporary one."""
+    try:
+        yield
+    except Exception as error:
+        # Some libraries report a full disk in words of their own: one more write tells.
+        refusal = error if isinstance(error, OSError) else _refusal(temporary)
+        if refusal is None or refusal.errno is None:
+            raise
+        named = Path(os.fsdecode(refusal.filename2 or refusal.filename or temporary))
+        if named.is_relative_to(temporary):
+            named = path / named.relative_to(temporary)
+        raise OSError(refusal.errno, refusal.strerror, str(named)) from error
+
+
+def _refusal(temporary: Path) -> OSError | None:
+    """Why nothing more can be written to a file or a folder that was not finished, if so."""
+    file = temporary / "probe" if temporary.is_dir() else temporary
+    try:
+        if file.parent.is_dir():
+            with open(file, "ab") as handle:
+                handle.write(bytes(_PROBE_BYTES))
+                handle.flush()
+                os.fsync(handle.fileno())
+    except OSError as error:
+        return error
+    return None
 
 
 def _remove(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -11,9 +12,22 @@ from typing import Any
 from torch import Tensor, nn
 
 
+def sha256(content: bytes | Path) -> str:
+    """The SHA-256 of some bytes, or of a file's, in hex digits."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with open(content, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def json_sha256(content: Any) -> str:
+    """The SHA-256 of JSON content, whatever the order of its keys and its spaces."""
+    return sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+
+
 def file_digest(path: str | Path) -> str:
     """First 16 hex digits of a file's SHA-256."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    return sha256(Path(path))[:16]
 
 
 def model_digest(model: Any) -> str:

@@ -18,6 +18,7 @@ def locked(folder: str | Path) -> Iterator[Path]:
 
     Raises:
         RuntimeError: another run holds it.
+        OSError: it cannot be written. Errors of what is done meanwhile name the folder if they name no file.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -30,8 +31,13 @@ def locked(folder: str | Path) -> Iterator[Path]:
             " ended, or use another folder"
         ) from None
     try:
-        holder.write_text(str(os.getpid()))
+        with suppress(OSError):  # a courtesy: on a full disk what is really to be written will tell
+            holder.write_text(str(os.getpid()))
         yield folder
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(folder)) from error
     finally:
         for file in (holder, folder / LOCK_NAME):  # on Windows the latter goes with the lock
             with suppress(OSError):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from grasp_agent.files.atomic import write_json, write_text
+from grasp_agent.files.reading import read_json
 from grasp_agent.files.versions import versions
 
 Row = TypeVar("Row")
@@ -32,6 +33,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "int | None": lambda text: int(text) if text else None,
     "float | None": lambda text: float(text) if text else None,
 }
+_JSON_LIMIT = 100_000_000  # the settings may name many thousand episodes
 _ADVICE = "use another folder, or remove this one"
 
 
@@ -61,8 +63,11 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
         OSError, ValueError: not such a file.
     """
     parsers = [_PARSERS[str(f.type)] for f in fields(kind)]  # type: ignore[arg-type]
-    with open(path, newline="", encoding="utf-8") as file:
-        header, *lines = csv.reader(file)
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            header, *lines = csv.reader(file)
+    except csv.Error as error:
+        raise ValueError(f"{path.name} is no table ({error})") from None
     if header != columns(kind):
         raise ValueError(f"{path.name} has the columns {', '.join(header)}")
     return [kind(*(parse(cell) for parse, cell in zip(parsers, line, strict=True))) for line in lines]
@@ -96,7 +101,7 @@ class Records(Generic[Row]):
         extendable: Sequence[str] = (),
     ) -> None:
         folder = Path(folder)
-        self.kind = kind
+        self.kind, self.extendable = kind, tuple(extendable)
         self.csv, self.json, self.parts = (folder / f"{stage}.{suffix}" for suffix in ("csv", "json", "parts"))
         self.rows: list[Row] = []
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))  # as they are read back
@@ -145,15 +150,18 @@ class Records(Generic[Row]):
         write_json(self.json, {"settings": self.settings, "versions": versions(), **more})
 
     def _part_files(self) -> list[Path]:
-        return sorted(self.parts.glob("[0-9]*.csv"))
+        return sorted(part for part in self.parts.glob("[0-9]*.csv") if part.stem.isdecimal())
 
     def _read(self) -> dict[str, Any]:
         """Read the rows; return the settings that they were made with."""
         try:
-            settings = dict(json.loads(self.json.read_text(encoding="utf-8"))["settings"])
+            settings: dict[str, Any] = read_json(self.json, limit=_JSON_LIMIT)["settings"]
+            for content in (settings, *(settings.get(key, {}) for key in self.extendable)):
+                if not isinstance(content, dict):
+                    raise TypeError(f"settings that are {json.dumps(content)[:40]}")
             files = [self.csv] if self.csv.exists() else []
             rows = [row for file in [*files, *self._part_files()] for row in read_rows(file, self.kind)]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{self.json.parent}: expected {self.json.name} and {self.csv.name} of an earlier run, got files that"
                 f" cannot be read ({type(error).__name__}: {error}); {_ADVICE}"

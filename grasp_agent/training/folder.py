@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from grasp_agent.files.atomic import write_json
+from grasp_agent.files.reading import read_json
 
 
 def claim(out: Path, settings: dict[str, Any]) -> None:
     """Note in `out` what is trained there, so that two trainings are never mixed in one folder.
 
     Args:
-        out: an existing folder.
+        out: an existing folder, whose lock the caller holds.
         settings: all that a resumed training must share with the one that began, JSON-serialisable.
 
     Raises:
@@ -26,7 +27,7 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
         return
     advice = "choose a new output folder"
     try:
-        there = dict(json.loads(path.read_text()))
+        there = dict(read_json(path))
     except (ValueError, TypeError):
         raise ValueError(f"{path}: expected the settings of a training, got something else; {advice}") from None
     if there != settings:

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from grasp_agent.data.dataset import EpisodeDataset
-from grasp_agent.files.atomic import write_json
+from grasp_agent.files.atomic import remove_unfinished, write_json
+from grasp_agent.files.lock import locked
 from grasp_agent.models.io import load_world_model, save_pretrained
 from grasp_agent.training.folder import claim
 from grasp_agent.training.loop import OnLog, read_log, run_stage
@@ -53,6 +54,7 @@ def train(
     Raises:
         ValueError: the data do not fit the recipe, or `out` was begun with another recipe.
         ImportError: the recipe needs a package that is not installed.
+        RuntimeError: another run writes to `out`.
     """
     out = Path(out)
     training, held_out = data.split(recipe.held_out)
@@ -64,29 +66,35 @@ def train(
         _begin_from(model, initial)
     model.to(device)
     # Only now that nothing can be wrong with the arguments any more is the folder taken.
-    out.mkdir(parents=True, exist_ok=True)
     began_from = None if initial is None else str(initial)
-    claim(out, {"recipe": asdict(recipe), "data": data.settings, "frames": len(data), "initial": began_from})
+    with locked(out):
+        claim(out, {"recipe": asdict(recipe), "data": data.settings, "frames": len(data), "initial": began_from})
+        remove_unfinished(out)
+        run = Run(model, data, training, held_out, out, on_message or (lambda text: None))
+        return _run(run, recipe, device, on_log)
 
-    run = Run(model, data, training, held_out, out, on_message or (lambda text: None))
+
+def _run(run: Run, recipe: Recipe, device: str | torch.device, on_log: OnLog | None) -> dict[str, Any]:
+    """Train the stages, each from where it was, and write the model and what is told of it."""
     half = torch.device(device).type == "cuda"
     stages = recipe.stages()
     for i, stage in enumerate(stages):
         task, schedule = stage.task(run), stage.schedule
         size = f"{schedule.steps} steps of {schedule.batch} {stage.samples}"
         run.say(f"stage {i + 1} of {len(stages)}, {stage.trains}: {size}")
-        run_stage(schedule, task, out, recipe.seed + i, on_log, half)
-        model.eval()
+        run_stage(schedule, task, run.folder, recipe.seed + i, on_log, half)
+        run.model.eval()
 
     metrics: dict[str, Any] = {
-        "frames": len(data),
-        "episodes": len(data.lengths),
-        "held_out_episodes": len(held_out),
+        "frames": len(run.data),
+        "episodes": len(run.data.lengths),
+        "held_out_episodes": len(run.held_out),
         **recipe.report(run),
     }
-    save_pretrained(model, out / "model", {"recipe": asdict(recipe), "metrics": metrics, "data": data.settings})
-    write_json(out / "metrics.json", metrics)
-    save_curves(read_log(out), out / "curves.png")
+    about = {"recipe": asdict(recipe), "metrics": metrics, "data": run.data.settings}
+    save_pretrained(run.model, run.folder / "model", about)
+    write_json(run.folder / "metrics.json", metrics)
+    save_curves(read_log(run.folder), run.folder / "curves.png")
     return metrics
 
 

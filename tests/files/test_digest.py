@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from grasp_agent.files.digest import file_digest, model_digest, stable_repr
+from grasp_agent.files.digest import file_digest, json_sha256, model_digest, sha256, stable_repr
 
 
 @dataclass(frozen=True)
@@ -44,3 +44,11 @@ def test_a_repr_has_no_addresses_and_shows_all_of_a_tensor() -> None:
     assert stable_repr(Weighted(large)) == stable_repr(Weighted(large.clone())) != stable_repr(Weighted(changed))
     assert stable_repr(Weighted(1.0)) == "Weighted(weights=1.0, name='a')"
     assert stable_repr(Weighted(Weighted(None))) == "Weighted(weights=Weighted(weights=None, name='a'), name='a')"
+
+
+def test_whole_digests_are_of_content_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(tmp_path / "a") == sha256(b"abc") == known and file_digest(tmp_path / "a") == known[:16]
+    assert json_sha256({"b": [1, 2.5], "a": None}) == json_sha256({"a": None, "b": [1, 2.5]})
+    assert len({json_sha256(content) for content in ({"a": 1}, {"a": 1.0}, {"a": "1"}, {"a": [1]}, {"b": 1})}) == 5

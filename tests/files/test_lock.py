@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -48,4 +49,16 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
         process.wait()
     with locked(tmp_path):
         pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_that_name_no_file_name_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught, locked(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path)
+    with pytest.raises(OSError) as named, locked(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device", "log.jsonl")
+    assert named.value.filename == "log.jsonl"
+    with pytest.raises(FileNotFoundError, match=r"^expected a model$"), locked(tmp_path):
+        raise FileNotFoundError("expected a model")
     assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from grasp_agent.files import records
 from grasp_agent.files.records import Records, as_columns, columns
 
 
@@ -184,3 +185,52 @@ def test_rows_without_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         opened(tmp_path)
     assert (tmp_path / "open.csv").read_text() == "somebody's own data\n"
+
+
+HEADER = "player,goal,return,steps,cost\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("open.json", b"[]"),
+        ("open.json", b"{}"),
+        ("open.json", b'{"settings": []}'),
+        ("open.json", b'{"settings": {"players": []}}'),
+        ("open.json", b'{"settings": {"players": null}}'),
+        ("open.json", b"[" * 100_000),
+        ("open.json", b"\xff\xfe"),
+        ("open.csv", b""),
+        ("open.csv", HEADER.encode() + b"x,1,2.0,\x00,\n"),
+        ("open.csv", HEADER.encode() + b"x,1\n"),
+        ("open.csv", HEADER.encode() + b"x,one,2.0,,\n"),
+        ("open.csv", HEADER.encode() + b"x" * 200_000 + b",1,2.0,,\n"),
+        ("open.csv", HEADER.encode() + b"x," + b"9" * 10_000 + b",2.0,,\n"),
+        ("open.csv", b"\xff"),
+    ],
+)
+def test_damaged_files_are_one_sentence_and_stay_as_they_are(tmp_path: Path, name: str, content: bytes) -> None:
+    finished = opened(tmp_path)
+    finished.append([shot("x", 1)])
+    finished.finish(order)
+    (tmp_path / name).write_bytes(content)
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match="of an earlier run, got files that cannot be read") as caught:
+        opened(tmp_path)
+    assert files(tmp_path) == before and len(str(caught.value)) < 600
+
+
+def test_a_description_of_any_size_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(tmp_path)
+    monkeypatch.setattr(records, "_JSON_LIMIT", 100)
+    with pytest.raises(ValueError, match=r"open\.json: expected a JSON file of at most 100 bytes, got \d+ bytes"):
+        opened(tmp_path)
+
+
+def test_files_that_are_no_parts_are_left_alone(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    first.append([shot("x", 1)])
+    (tmp_path / "open.parts" / "0 copy.csv").write_text("?")
+    again = opened(tmp_path)
+    again.append([shot("x", 2)])
+    assert [row.goal for row in opened(tmp_path).rows] == [1, 2]
