@@ -69,6 +69,7 @@ def success(model: Path, out: Path, distance: int, options: argparse.Namespace) 
         {"grasp": agent}, ENV, seeds, env_kwargs={"goal_horizon": distance}, out=out, batch=options.batch
     )
     share = results.summary()[0].success
+    assert share is not None
     return {"value": share.value, "low": share.low, "high": share.high}
 
 

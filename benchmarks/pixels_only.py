@@ -149,6 +149,7 @@ def agent(model: Any, planner: str = "grasp") -> GRASPAgent:
 def figures(results: Results) -> str:
     """Success and success at the end in per cent with their intervals, and the median of the steps to success."""
     (entry,) = results.summary()
+    assert entry.success is not None and entry.success_final is not None
     shares = [
         f"{100 * x.value:.1f} [{100 * x.low:.0f}, {100 * x.high:.0f}]" for x in (entry.success, entry.success_final)
     ]

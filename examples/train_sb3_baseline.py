@@ -76,7 +76,7 @@ with Progress() as progress:
         stretch = min(args.every, args.steps - model.num_timesteps)
         model.learn(stretch, show, reset_num_timesteps=False)
         rows = evaluate({"sac": model}, ENV, range(20_000, 20_000 + args.episodes), progress=False).rows
-        success = sum(row.success for row in rows) / args.episodes
+        success = sum(bool(row.success) for row in rows) / args.episodes
         best = max((float(line.split(",")[2]) for line in log.read_text().splitlines()[1:]), default=-1.0)
         replace(replay, model.save_replay_buffer)
         replace(last, model.save)

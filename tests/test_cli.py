@@ -168,7 +168,9 @@ def test_evaluating_saved_policies(tmp_path: Path, capsys: pytest.CaptureFixture
 
     PPO("MultiInputPolicy", REACH, n_steps=8, batch_size=8, device="cpu").save(tmp_path / "ppo.zip")
     command = ["evaluate", "--policy", "random", "--policy", f"mine={tmp_path / 'ppo.zip'}", "--episodes", "1"]
-    main([*command, "--goal-horizon", "5", "--out", str(tmp_path / "out")])
+    assert "expected a policy that you trust" in complaint([*command, "--out", str(tmp_path / "out")], capsys)
+    assert not (tmp_path / "out").exists()
+    main([*command, "--trust", "--goal-horizon", "5", "--out", str(tmp_path / "out")])
     assert "mine" in capsys.readouterr().out
     assert "mine,0,10000" in (tmp_path / "out" / "results.csv").read_text()
 
@@ -184,10 +186,9 @@ def test_bench_measures_decisions(place: Path, capsys: pytest.CaptureFixture[str
 CASES = {
     "collect: unknown environment": (["collect", "--out", "D/x", "--env", "grasp_envs/Nothing-v0"], "cannot be made"),
     "collect: no such package": (["collect", "--out", "D/x", "--env", "nowhere:Nothing-v0"], "cannot be made"),
-    "collect: not continuous": (["collect", "--out", "D/x", "--env", "CartPole-v1"], "expected a Box action space"),
     "collect: no expert": (["collect", "--out", "D/x", "--env", "Pendulum-v1"], "no scripted expert"),
     "collect: no frames": (
-        ["collect", "--out", "D/x", "--env", "blind_world:Blind-v0", "--policy", "random"],
+        ["collect", "--out", "D/x", "--env", "blind_world:Blind-v0", "--policy", "random", "--pixels"],
         "expected uint8 frames of shape (64, 64, 3)",
     ),
     "collect: unknown policy": (
@@ -208,7 +209,7 @@ CASES = {
     "train: resolution": (["train", "--data", "D/data", "--out", "D/x"], "expected frames of 64 px, got 16"),
     "train: unknown recipe": (
         ["train", "--data", "D/data", "--out", "D/x", "--recipe", "best"],
-        "expected one of dino_wm, generic, joint, joint_grid, pose, sprites",
+        "expected one of dino_wm, generic, joint, joint_grid, pose, sprites, vector",
     ),
     "train: no steps": (
         ["train", "--data", "D/data", "--out", "D/x", "--encoder-steps", "0"],

@@ -91,7 +91,7 @@ def test_the_baseline_trains_resumes_and_saves_its_best(trained_policy: Path) ->
 def test_compare_with_sb3(world_model: Path, trained_policy: Path, tmp_path: Path) -> None:
     policy = trained_policy / "best.zip"
     small = ["--episodes", 2, "--goal-horizon", 5, "--out", tmp_path / "results"]
-    printed = run("compare_with_sb3.py", "--model", world_model, "--policy", policy, *small)
+    printed = run("compare_with_sb3.py", "--model", world_model, "--policy", policy, "--trust", *small)
     assert all(name in printed for name in ("grasp", "sac+her", "random"))
     with (tmp_path / "results" / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

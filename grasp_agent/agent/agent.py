@@ -26,13 +26,15 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from grasp_agent.agent.actions import ActionCode
 from grasp_agent.agent.checks import a_budget, usable_device, whole_number
+from grasp_agent.agent.choosing import ChoosingModel
 from grasp_agent.agent.continuity import Continuity
 from grasp_agent.agent.history import ActionLimits, History
 from grasp_agent.agent.model import check_world_model, made_ready
-from grasp_agent.agent.spaces import ActionWriter, AnyObservation, Array, ObservationReader
+from grasp_agent.agent.observations import AnyObservation, Array, ObservationReader
 from grasp_agent.agent.state import AgentState, Diagnostics, joined_plans
-from grasp_agent.core.capabilities import action_limit_of, image_size_of
+from grasp_agent.core.capabilities import action_limit_of, image_size_of, look_ahead_of, needs_goal
 from grasp_agent.core.rows import replace_rows, select_rows
 from grasp_agent.core.types import Budget, Objective, Plan, Problem, WorldModel
 from grasp_agent.models import load_world_model
@@ -43,7 +45,7 @@ from grasp_agent.planning.solve import as_planner, begin, shift, solve
 from grasp_agent.planning.solvers.solver import AnySolver
 
 DEFAULT_LOOK_AHEAD = 25
-"""Environment steps a plan spans unless a horizon is given."""
+"""Environment steps a plan spans unless a horizon is given or the model knows better."""
 
 
 class MPCAgent:
@@ -57,13 +59,15 @@ class MPCAgent:
     Args:
         world_model: what predicts. A torch module is put in evaluation mode (and moved to `device` if one is
             given).
-        action_space: the environment's action space, or a smaller box inside it; a bounded `Box` of any shape
-            whose size is the model's `action_dim`. Plans also keep to the model's `action_limit`, if it has
-            one: beyond the actions it was trained on, a model is guessing.
+        action_space: the environment's action space, or a smaller box inside it: a bounded `Box` of any shape whose
+            size is the model's `action_dim`, or a `Discrete`, `MultiDiscrete` or `MultiBinary` for a model that takes
+            one number for each way of each choice. Plans also keep to the model's `action_limit`, if it has one: beyond
+            the actions it was trained on, a model is guessing.
         planner: what searches, e.g. `GRASP()`, `MultiStart(LBFGS())` or a bare solver such as `CEM()`, which improves
             one plan.
         objective: what a plan is judged by; None means `default_objective(world_model)`.
-        horizon: T, model steps to look ahead; None means as many as 25 environment steps take.
+        horizon: T, model steps to look ahead; None means as many as it takes to span the environment steps that the
+            model names (`look_ahead`), or 25.
         budget: when to stop planning, per decision; None means the planner's `decision_iterations`. A budget
             in seconds makes actions depend on the machine's speed.
         first_budget: the same for an episode's first decision, which has no earlier plan to begin from; None
@@ -77,7 +81,7 @@ class MPCAgent:
         diagnostics: the latest `Diagnostics`; None before the first decision.
 
     Raises:
-        TypeError: the action space is not a `Box`, or an argument is of the wrong kind.
+        TypeError: the action space is of another kind, or an argument is of the wrong kind.
         ValueError: the action space has infinite bounds or another size than the model's actions, or an argument is
             out of range.
     """
@@ -98,25 +102,27 @@ class MPCAgent:
     ) -> None:
         block = check_world_model(world_model).action_block
         if horizon is None:
-            horizon = max(1, round(DEFAULT_LOOK_AHEAD / block))
+            horizon = max(1, round((look_ahead_of(world_model) or DEFAULT_LOOK_AHEAD) / block))
         self.horizon = whole_number("horizon", horizon, 1, what=" (model steps to look ahead)")
         self.replan_every = whole_number(
             "replan_every", replan_every, 1, self.horizon * block, " (the actions in a plan, horizon x action block)"
         )
         self.seed = whole_number("seed", seed)
+        self.objective: Objective = default_objective(world_model) if objective is None else objective
         self.planner = as_planner(planner)
         self.budget = (
             Budget(iterations=self.planner.decision_iterations) if budget is None else a_budget("budget", budget)
         )
         self.first_budget = self.budget if first_budget is None else a_budget("first_budget", first_budget)
-        self._writer = ActionWriter(action_space, world_model.action_dim)
-        self.action_space = self._writer.space
-        self._reader = ObservationReader(image_size_of(world_model))
+        self._code = ActionCode(action_space)
+        self._code.check_size(world_model.action_dim)
+        self.action_space = self._code.space
+        self._reader = ObservationReader(image_size_of(world_model), needs_goal(self.objective))
         like = made_ready(world_model, usable_device(device))
-        self._limits = ActionLimits.of(self._writer.low, self._writer.high, action_limit_of(world_model), like)
+        self._limits = ActionLimits.of(self._code.low, self._code.high, action_limit_of(world_model), like)
         self.device, self.dtype = like.device, like.dtype
         self.world_model = world_model
-        self.objective: Objective = default_objective(world_model) if objective is None else objective
+        self._planned_with = ChoosingModel(world_model, self._code.choices) if self._code.choices else world_model
         self.last_plan: Plan | None = None
         self.diagnostics: Diagnostics | None = None
 
@@ -206,9 +212,9 @@ class MPCAgent:
 
             rows = torch.arange(batch, device=self.device)
             chosen = state.plan[rows, torch.as_tensor(state.executed, device=self.device)]
-            actions = self._writer.write(_numpy(chosen))
+            actions = self._code.write(_numpy(chosen))
             # History holds what the environment really receives, after the cast to its dtype.
-            done = torch.as_tensor(actions.reshape(batch, -1), dtype=self.dtype, device=self.device)
+            done = torch.as_tensor(self._code.read(actions), dtype=self.dtype, device=self.device)
             state = replace(state, history=state.history.executed(done), executed=state.executed + 1)
         return (actions if batched else actions[0]), state
 
@@ -227,7 +233,7 @@ class MPCAgent:
             history = History.begin(self.world_model, self._encode(inputs), self._limits.rest)
             goal = self._encode(goals)
         steps = self.horizon if horizon is None else whole_number("horizon", horizon, 1)
-        return history.problem(self.world_model, self.objective, goal, steps, self._limits)
+        return history.problem(self._planned_with, self.objective, goal, steps, self._limits)
 
     # ---- one decision, step by step ------------------------------------------------------------------------
 
@@ -309,7 +315,7 @@ class MPCAgent:
     def _problem(self, state: AgentState, rows: NDArray[np.intp]) -> Problem:
         """Pose the problem of `rows`."""
         goal = state.goal[torch.as_tensor(rows, device=self.device)]
-        return state.history.select(rows).problem(self.world_model, self.objective, goal, self.horizon, self._limits)
+        return state.history.select(rows).problem(self._planned_with, self.objective, goal, self.horizon, self._limits)
 
     def _warm_start(self, state: AgentState, rows: NDArray[np.intp], fresh: NDArray[np.bool_]) -> Search:
         """Return searches for `rows`: new ones where an episode begins, shifted ones elsewhere."""
@@ -383,7 +389,10 @@ class GRASPAgent(MPCAgent):
         **options: Any,
     ) -> None:
         if planner is None:
-            planner = GRASP.for_model(check_world_model(world_model))
+            check_world_model(world_model)
+            objective = options.get("objective")
+            rewarded = objective is not None and not needs_goal(objective)
+            planner = GRASP.for_rewards() if rewarded else GRASP.for_model(world_model)
         super().__init__(world_model, action_space, planner, **options)
 
 

@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from grasp_agent.agent.spaces import Array
+from grasp_agent.agent.observations import Array
 
 _EXPLAINED = 0.25
 """A change counts as explained if the model's error (mean square) is below this share of it."""

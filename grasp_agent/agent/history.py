@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grasp_agent.agent.spaces import Array
+from grasp_agent.agent.observations import Array
 from grasp_agent.core.types import Objective, Problem, WorldModel
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.agent.history import History
-from grasp_agent.agent.spaces import Array
+from grasp_agent.agent.observations import Array
 from grasp_agent.core.rows import select_rows
 from grasp_agent.core.types import Plan
 from grasp_agent.planning.combine.multi_start import Search

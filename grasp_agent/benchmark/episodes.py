@@ -129,7 +129,7 @@ class Episodes:
         episodes = [Episode(index, seed, seed) for index, seed in enumerate(self.seeds)]
         for step in play(policy, self.envs, episodes, **limits):
             if step.number:
-                solved[step.episode.index].append(TASK.solved(step.info))
+                solved[step.episode.index].append(bool(TASK.solved(step.info)))
         return solved
 
 

@@ -27,6 +27,7 @@ def collect(
     steps: int = 300_000,
     episode_length: int = 100,
     resolution: int = 64,
+    pixels: bool = False,
     policy: str = "expert",
     model: MaybeStr = None,
     noise: float = 0.0,
@@ -47,6 +48,7 @@ def collect(
         steps: environment steps in all, rounded up to shards of 5000 (60 MB each with 64 px frames).
         episode_length: steps of an episode, unless it ends before.
         resolution: height and width of the frames; the recipes of `grasp-agent train` read 64.
+        pixels: record what the environment renders, if its observations hold no picture. Without, vectors are recorded.
         policy: "expert" (the environment's scripted expert), "random", or "planner": GRASP with --model, so that a
             model can learn from what its planner gets into.
         model: world model of policy "planner". Default: the shipped one.
@@ -68,6 +70,7 @@ def collect(
         noise=noise,
         episode_length=episode_length,
         resolution=resolution,
+        pixels=pixels,
         seed=seed,
     )
     with progress_bars(console) as show:
@@ -84,6 +87,7 @@ def train(
     encoder_steps: MaybeInt = None,
     dynamics_steps: MaybeInt = None,
     proposal_steps: MaybeInt = None,
+    outcomes_steps: MaybeInt = None,
     backbone: MaybeStr = None,
     seed: int = 0,
     device: str = "cpu",
@@ -101,15 +105,16 @@ def train(
         data: folder written by `grasp-agent collect`; repeat it to train on several, the metrics are of the first.
         out: output folder; the model is in OUT/model.
         recipe: "pose" (poses from the simulator's state, supervised), "generic" (free latents from reconstruction),
-            "sprites" (poses of a few moving things, from pixels alone), "joint" (a vector learnt by predicting it,
-            encoder and dynamics together), "joint_grid" (a grid of cells, learnt by drawing and predicting it) or
-            "dino_wm" (patches of a frozen DINOv2; without OUT/rollouts.png).
-            Default: what suits the task of the data.
+            "sprites" (poses of a few moving things, from pixels alone), "vector" (observations that are vectors, and
+            rewards), "joint" (a vector learnt by predicting it, encoder and dynamics together), "joint_grid" (a grid of
+            cells, learnt by drawing and predicting it) or "dino_wm" (patches of a frozen DINOv2; without
+            OUT/rollouts.png). Default: what suits the task of the data, "vector" where they hold vectors.
         initial: model to begin from (a shipped name, a folder or a hub id). Default: random weights.
         encoder_steps: optimiser steps of stage 1, the encoder (recipes "joint" and "joint_grid": and the dynamics).
             Default: the recipe's.
         dynamics_steps: optimiser steps of the dynamics. Default: the recipe's.
-        proposal_steps: optimiser steps of stage 3, the plan proposals. Default: the recipe's.
+        proposal_steps: optimiser steps of the plan proposals. Default: the recipe's.
+        outcomes_steps: optimiser steps of what foresees rewards. Default: the recipe's.
         backbone: DINOv2 of recipe "dino_wm", a folder or a hub id. Default: facebook/dinov2-small.
         seed: of initial weights and batches.
         device: "cpu" or "cuda".
@@ -123,9 +128,14 @@ def train(
     check_device(device)
     set_threads(threads)
     episodes = EpisodeDataset(*data)
-    steps = {"encoder": encoder_steps, "dynamics": dynamics_steps, "proposal": proposal_steps}
+    steps = {
+        "encoder": encoder_steps,
+        "dynamics": dynamics_steps,
+        "proposal": proposal_steps,
+        "outcomes": outcomes_steps,
+    }
     chosen = make_recipe(
-        recipe or task_of(episodes).recipe,
+        recipe or ("vector" if episodes.vectors is not None else task_of(episodes).recipe),
         episodes,
         {stage: count for stage, count in steps.items() if count is not None},
         seed=seed,

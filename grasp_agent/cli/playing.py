@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from grasp_agent.cli.entrants import Planning, entrants_of
 from grasp_agent.cli.options import (
     ENV,
-    MODEL,
     MaybeFloat,
     MaybeInt,
+    MaybeStr,
     Numbers,
     Weights,
     Words,
@@ -18,7 +19,7 @@ from grasp_agent.cli.options import (
     say,
     set_threads,
 )
-from grasp_agent.tasks import DEFAULT_TASK, goal_weights_for, task_for
+from grasp_agent.tasks import DEFAULT_TASK, task_for
 
 
 def evaluate(
@@ -29,7 +30,7 @@ def evaluate(
     goal_horizon: MaybeInt = None,
     hindsight: MaybeInt = None,
     env_arg: Words = (),
-    model: str = MODEL,
+    model: MaybeStr = None,
     out: Path = Path("runs/evaluate"),
     seconds: MaybeFloat = None,
     horizon: MaybeInt = None,
@@ -38,6 +39,7 @@ def evaluate(
     workers: int = 1,
     batch: int = 1,
     threads: MaybeInt = None,
+    trust: bool = False,
 ) -> None:
     """Let policies play the same seeded episodes side by side; a stopped run goes on where it was.
 
@@ -45,18 +47,20 @@ def evaluate(
     policy is the one that the others are compared to. Writes OUT/results.csv, OUT/results.json and OUT/success.png.
     In use:
         grasp-agent evaluate --policy grasp --policy cem --policy sac_her --episodes 20
-        grasp-agent evaluate --policy grasp --policy mine=my_policy.zip --out runs/mine
+        grasp-agent evaluate --policy grasp --policy mine=my_policy.zip --trust --out runs/mine
 
     Args:
         env: environment id.
         policy: a planner (grasp, gd, gauss_newton, lbfgs, cem, icem, mppi, latco, shooting, or prior: the model's
-            proposals without search), a shipped baseline (sac_her), random, zero, expert or NAME=PATH.zip.
+            proposals without search), a shipped baseline (sac_her), random, zero, expert, NAME=PATH.zip, or
+            NAME=module:factory, which makes your own object with `predict`.
         episodes: how many.
         seed: of the first episode; the next ones count up.
         goal_horizon: expert steps to the goal, where the environment can be told. Default: the environment's own.
         hindsight: goals for an environment without any, where random actions lead in so many steps from the same start.
         env_arg: an argument of the environment, NAME=VALUE, as in success=strict.
-        model: world model of the planners: a shipped name, a folder or a hub id.
+        model: world model of the planners: a shipped name, a folder, a hub id, or module:factory, which makes your own.
+            Default: what ships for the environment.
         out: results folder.
         seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
         horizon: model steps a plan spans. Default: 25 environment steps.
@@ -66,6 +70,7 @@ def evaluate(
         batch: episodes planned side by side, faster on the same cores; latencies are then of a whole batch's decision,
             so keep 1 to measure them.
         threads: CPU threads of a single worker. Default: PyTorch's choice.
+        trust: load .zip files of others: such a file can run any code, so know who made it. Shipped ones need no trust.
     """
     from grasp_agent.evaluation import evaluate as run
     from grasp_agent.evaluation import plot_success, results_table
@@ -73,9 +78,9 @@ def evaluate(
     set_threads(threads)
     if episodes < 1:
         raise ValueError(f"--episodes: expected at least 1, got {episodes}")
-    planning = {"horizon": horizon, "replan_every": replan_every}
-    entrants = _entrants(policy or ("grasp", "random"), env, model, planning, seconds, goal_weights)
     kwargs = _arguments(env, env_arg, goal_horizon, hindsight)
+    planning = Planning(model, seconds, horizon, replan_every, goal_weights)
+    entrants = entrants_of(policy or ("grasp", "random"), env, kwargs, planning, trust)
     seeds = range(seed, seed + episodes)
     results = run(entrants, env, seeds, env_kwargs=kwargs, out=out, workers=workers, batch=batch)
     console.print(results_table(results))
@@ -91,12 +96,13 @@ def video(
     goal_horizon: MaybeInt = None,
     hindsight: MaybeInt = None,
     env_arg: Words = (),
-    model: str = MODEL,
+    model: MaybeStr = None,
     seconds: MaybeFloat = None,
     horizon: MaybeInt = None,
     goal_weights: Weights = (),
     size: int = 320,
     threads: MaybeInt = None,
+    trust: bool = False,
 ) -> None:
     """Film policies side by side on the same seeded episodes.
 
@@ -112,12 +118,14 @@ def video(
         goal_horizon: expert steps to the goal, where the environment can be told. Default: the environment's own.
         hindsight: goals for an environment without any, where random actions lead in so many steps from the same start.
         env_arg: an argument of the environment, NAME=VALUE, as in success=strict.
-        model: world model of the planners: a shipped name, a folder or a hub id.
+        model: world model of the planners: a shipped name, a folder, a hub id, or module:factory, which makes your own.
+            Default: what ships for the environment.
         seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
         horizon: model steps a plan spans. Default: 25 environment steps.
         goal_weights: how much each latent number counts in the distance to a goal. Default: what the task says.
         size: side of one panel in pixels.
         threads: CPU threads. Default: PyTorch's choice.
+        trust: as for `grasp-agent evaluate`.
     """
     from grasp_agent.evaluation import record_video
 
@@ -127,11 +135,14 @@ def video(
     seeds = seed or (10_000,)
     if min(seeds) < 0:
         raise ValueError(f"--seed: expected 0 or more, got {min(seeds)}")
-    entrants = _entrants(policy or ("grasp",), env, model, {"horizon": horizon}, seconds, goal_weights)
     kwargs = _arguments(env, env_arg, goal_horizon, hindsight)
+    planning = Planning(model, seconds, horizon, goal_weights=goal_weights)
+    entrants = entrants_of(policy or ("grasp",), env, kwargs, planning, trust)
     rows = record_video(entrants, env, seeds, out, env_kwargs=kwargs, panel_size=size)
     for row in rows:
         solved = f"solved in {row.steps_to_success} steps" if row.success else "not solved"
+        if row.success is None:
+            solved = f"return {row.total_return:.1f} in {row.steps} steps"
         say(f"{row.entrant}, seed {row.seed}: {solved}")
     say(f"video in {out}")
 
@@ -156,64 +167,7 @@ def demo(out: Path = Path("runs/demo"), episodes: int = 12, seed: int = 10_000) 
 
 def _arguments(env: str, given: Words, goal_horizon: int | None, hindsight: int | None) -> dict[str, Any]:
     """The environment's arguments, and those of its goals."""
-    from grasp_agent.rollouts.environments import HINDSIGHT
+    from grasp_agent.tasks.task import HINDSIGHT
 
     goals = {} if hindsight is None else {HINDSIGHT: hindsight}
     return {**env_arguments(given), **task_for(env).goals_at(goal_horizon), **goals}
-
-
-def _entrants(
-    policies: tuple[str, ...],
-    env: str,
-    model: str,
-    planning: dict[str, Any],
-    seconds: float | None,
-    goal_weights: tuple[float, ...],
-) -> dict[str, Any]:
-    """Turn policy names into entrants of an evaluation."""
-    from grasp_agent.agent.agent import MPCAgent
-    from grasp_agent.core.types import Budget
-    from grasp_agent.evaluation import REFERENCES
-    from grasp_agent.models import load_world_model
-    from grasp_agent.objectives.goal_distance import GoalDistance
-    from grasp_agent.planning import PLANNERS, planner_for
-    from grasp_agent.rollouts.environments import make_env
-
-    entrants: dict[str, Any] = {}
-    baselines = {**DEFAULT_TASK.baselines, **task_for(env).baselines}
-    for policy in policies:
-        name, _, path = policy.partition("=")
-        if not name:
-            raise ValueError(f"--policy {policy}: expected a name before the =, as in mine=my_policy.zip")
-        if name in entrants:
-            raise ValueError(f"--policy {name}: expected different names, got {name!r} twice")
-        if path:
-            entrants[name] = path
-        elif name in baselines:
-            entrants[name] = baselines[name]
-        elif name in REFERENCES:
-            entrants[name] = name
-        elif name in PLANNERS:
-            world_model = load_world_model(model)
-            weights = goal_weights or goal_weights_for(env, world_model)
-            if weights is not None and (len(weights),) != world_model.state_shape:
-                raise ValueError(
-                    f"--goal-weights: expected {world_model.state_shape[0]} numbers, one per number of the "
-                    f"latent, got {len(goal_weights)}"
-                )
-            budget = None if seconds is None else Budget(iterations=10_000, seconds=seconds)
-            probe = make_env(env)
-            space = probe.action_space
-            probe.close()
-            entrants[name] = MPCAgent(
-                world_model,
-                space,
-                planner_for(name, world_model),
-                objective=None if weights is None else GoalDistance(weights=weights),
-                budget=budget,
-                **planning,
-            )
-        else:
-            known = [*PLANNERS, *REFERENCES, *baselines, "NAME=PATH.zip"]
-            raise ValueError(f"--policy {policy}: expected one of {', '.join(known)}")
-    return entrants

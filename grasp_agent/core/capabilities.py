@@ -1,4 +1,4 @@
-"""What a world model may offer beyond `WorldModel`: one small protocol per ability.
+"""What world models may offer beyond `WorldModel`, and objectives beyond `Objective`: one small protocol per ability.
 
 `isinstance(model, Picturing)` asks for an ability. Where it may also be switched off, or its value be None, there is a
 function: `image_size_of(model)`, `proposes(model)` and so on. Attributes must be plain attributes or properties: from
@@ -9,12 +9,12 @@ Shape letters as in `grasp_agent.core.types`; `...` is any batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from grasp_agent.core.types import WorldModel
+from grasp_agent.core.types import Objective, WorldModel
 
 
 @runtime_checkable
@@ -83,6 +83,58 @@ class Proposing(Protocol):
         ...
 
 
+@runtime_checkable
+class Rewarding(Protocol):
+    """Foresees the rewards of the task that its data are recordings of."""
+
+    rewards: bool
+    """Whether this model has learned to."""
+
+    def outcome(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """What a step earns, and whether the episode goes on after it.
+
+        Args:
+            states: where steps led, [N, *S].
+            actions: the blocks that led there, environment units, [N, A].
+
+        Returns:
+            Sum of the block's rewards [N], and the chance that the episode did not end in it [N], 0 to 1.
+        """
+        ...
+
+    def value(self, states: Tensor) -> Tensor:
+        """What whoever made the data earned from `states` [N, *S] on, each step later worth `discount` -> [N]."""
+        ...
+
+    @property
+    def discount(self) -> float:
+        """What a reward one model step later is worth, 0 to 1."""
+        ...
+
+
+@runtime_checkable
+class LookingAhead(Protocol):
+    """Knows how far away the goals of its task are."""
+
+    look_ahead: int
+    """Environment steps that plans should span."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """Knows what it was trained on."""
+
+    trained_on: Sequence[Mapping[str, Any]]
+    """How each of the data folders was collected (`data.CollectSettings` as a dictionary); empty if that is unknown."""
+
+
+@runtime_checkable
+class Goalless(Protocol):
+    """An objective that asks for no goal: `Problem.goal` is then the present state, and nothing may depend on it."""
+
+    goalless: bool
+
+
 class Readout(Protocol):
     """The physical meaning of latents."""
 
@@ -134,6 +186,26 @@ def decodes(model: WorldModel) -> bool:
 def proposes(model: WorldModel) -> bool:
     """Whether the model proposes plans, see `Proposing`."""
     return isinstance(model, Proposing) and model.proposes
+
+
+def foresees_rewards(model: WorldModel) -> bool:
+    """Whether the model tells rewards, see `Rewarding`."""
+    return isinstance(model, Rewarding) and model.rewards
+
+
+def look_ahead_of(model: WorldModel) -> int | None:
+    """Environment steps that plans should span, see `LookingAhead`; None if the model does not say."""
+    return model.look_ahead if isinstance(model, LookingAhead) else None
+
+
+def trained_on(model: WorldModel) -> Sequence[Mapping[str, Any]]:
+    """How the data were collected that the model was trained on, see `Remembering`; empty if that is unknown."""
+    return model.trained_on if isinstance(model, Remembering) else ()
+
+
+def needs_goal(objective: Objective) -> bool:
+    """Whether plans are judged by a goal, see `Goalless`."""
+    return not (isinstance(objective, Goalless) and objective.goalless)
 
 
 def readout_of(model: WorldModel) -> Readout | None:

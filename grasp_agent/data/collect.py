@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,18 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_agent.agent import GRASPAgent
-from grasp_agent.core.capabilities import image_size_of
+from grasp_agent.agent.actions import ActionCode
+from grasp_agent.agent.observations import goal_part, vector_in
+from grasp_agent.core.capabilities import image_size_of, needs_goal
 from grasp_agent.data.dataset import FORMAT, META_NAME, read_meta
 from grasp_agent.files.atomic import remove_unfinished, replacing, write_json
 from grasp_agent.files.lock import locked
 from grasp_agent.models import load_world_model
-from grasp_agent.objectives.goal_distance import GoalDistance
 from grasp_agent.planning import GRASP, Alternate, GaussNewton, Lifted, TailResample
-from grasp_agent.rollouts.environments import make_env, open_env
+from grasp_agent.rollouts.environments import image_side, make_env, open_env, shows_vectors
 from grasp_agent.rollouts.policies import AgentPolicy, box_actions, check_expert, expert_policy, random_policy
 from grasp_agent.rollouts.vector import Episode, TimeStep, VectorPolicy, play
 from grasp_agent.rollouts.workers import in_processes, one_thread
-from grasp_agent.tasks import Task, goal_weights_for, task_for
+from grasp_agent.tasks import Task, objective_for, task_for
 
 PLANNED_TOGETHER = 50
 
@@ -55,15 +56,17 @@ class CollectSettings:
         env_ids: environments to collect in; shards take them in turn.
         env_kwargs: further arguments for all of them.
         policy: "expert" (the environment's `make_expert`), "random" (uniform actions) or "planner" (a `GRASPAgent`
-            with a small budget, pixels only, in environments that show or announce a goal image): what a planner
-            visits is what its model will be asked about.
+            with a small budget, in environments that show or announce a goal, or with a model that foresees rewards):
+            what a planner visits is what its model will be asked about.
         model: the planner's world model, as `load_world_model` takes it; only with policy "planner".
         noise: standard deviation of what is added to the policy's actions, smoothed over about five steps, in
             half-ranges of the action; only with policy "planner".
         steps: environment steps in all, rounded up to whole shards and episodes.
         episode_length: steps of an episode, unless it ends before.
         shard_steps: steps in one shard, at least; its last episode is finished.
-        resolution: height and width of the frames.
+        resolution: height and width of pictures.
+        pixels: record pictures of what the environment renders, if its observations hold none; else these are recorded
+            as vectors.
         seed: of everything.
     """
 
@@ -76,6 +79,7 @@ class CollectSettings:
     episode_length: int = 100
     shard_steps: int = 5000
     resolution: int = 64
+    pixels: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -119,7 +123,7 @@ def collect(
     Raises:
         ValueError: `out` holds data of other settings (a larger `steps` is fine: the data grows); there is no
             such environment, or it shows no frames of this resolution or has no expert.
-        TypeError: its actions are not a Box.
+        TypeError: its actions are neither a Box nor choices.
         RuntimeError: a worker process was killed, by a lack of memory for instance.
     """
     if workers is not None and workers < 1:
@@ -127,8 +131,8 @@ def collect(
     out = Path(out)
     meta = {"format": FORMAT, "settings": json.loads(json.dumps(asdict(settings)))}
     if (out / META_NAME).exists():
-        # Data collected before planners could collect say nothing of these two.
-        there = {"model": None, "noise": 0.0, **read_meta(out)["settings"], "steps": settings.steps}
+        # Data collected before there was a choice say nothing of these.
+        there = {"model": None, "noise": 0.0, "pixels": False, **read_meta(out)["settings"], "steps": settings.steps}
         if there != meta["settings"]:
             asked = meta["settings"]
             differing = sorted(k for k in there.keys() | asked.keys() if there.get(k) != asked.get(k))
@@ -136,7 +140,7 @@ def collect(
                 f"{out}: holds data of other settings (different: {', '.join(differing)}); choose a new folder"
             )
     for env_id in settings.env_ids:  # a mistake shows here, before anything is written
-        _check(env_id, settings)
+        meta["goal_size"] = _check(env_id, settings)
     with locked(out):
         remove_unfinished(out)
         write_json(out / META_NAME, meta)
@@ -165,21 +169,24 @@ def write_shard(settings: CollectSettings, out: Path, shard: int) -> None:
         # Planning for many episodes takes little more time than for one; nobody else gains by it.
         slots = min(PLANNED_TOGETHER, _fewest(missing, settings)) if settings.policy == "planner" else 1
         envs = [stack.enter_context(closing(_open(env_id, settings))) for _ in range(slots)]
-        policy = _policy(env_id, settings, envs[0])
+        policy, code = _policy(env_id, settings, envs[0]), ActionCode(envs[0].action_space)
         if settings.policy == "planner":
             stack.enter_context(one_thread())  # every core has a worker of its own
         while missing > 0:
             # No more episodes than are needed whatever their length: what is recorded is the first ones.
             numbers = range(len(recordings), len(recordings) + _fewest(missing, settings))
-            recordings += [_Recording() for _ in numbers]
+            recordings += [_Recording(code) for _ in numbers]
             episodes = [_episode(settings, shard, number) for number in numbers]
             for step in play(policy, envs, episodes, step_limit=settings.episode_length):
                 recordings[step.episode.index].add(step, task_for(env_id))
             missing = settings.shard_steps - sum(len(recording.frames) - 1 for recording in recordings)
 
+    frames = np.stack([frame for recording in recordings for frame in recording.frames])
     arrays = {
-        "frames": np.stack([frame for recording in recordings for frame in recording.frames]),
+        "frames" if frames.dtype == np.uint8 else "vectors": frames,
         "actions": np.stack([action for recording in recordings for action in recording.actions]),
+        "rewards": np.array([reward for recording in recordings for reward in recording.rewards], dtype=np.float32),
+        "terminated": np.array([ended for recording in recordings for ended in recording.terminated]),
         "lengths": np.array([len(recording.frames) for recording in recordings], dtype=np.int64),
     }
     if states := [state for recording in recordings for state in recording.states]:
@@ -191,23 +198,37 @@ def write_shard(settings: CollectSettings, out: Path, shard: int) -> None:
 
 
 class _Recording:
-    """An episode as it is written: a frame, the action taken there (zero at the end) and the simulator's state, where
-    the environment tells it, of every step."""
+    """An episode as it is written. Of every step: what was observed, the action taken there and its reward (zeros at
+    the end), whether the episode ended there, and the simulator's state, where the environment tells it."""
 
-    def __init__(self) -> None:
+    def __init__(self, code: ActionCode) -> None:
+        self.code = code
         self.frames: list[NDArray[Any]] = []
         self.actions: list[NDArray[np.float32]] = []
+        self.rewards: list[float] = []
+        self.terminated: list[bool] = []
         self.states: list[NDArray[np.float64]] = []
 
     def add(self, step: TimeStep, task: Task) -> None:
-        self.frames.append(task.picture(step.observation))
+        self.frames.append(_observed(step.observation, task))
+        self.terminated.append(step.terminated)
         if step.action is not None:
-            self.actions.append(np.asarray(step.action, dtype=np.float32))
+            self.actions.append(self.code.read(np.asarray(step.action)[None])[0])
+            self.rewards.append(step.reward)
         if step.last:
             self.actions.append(np.zeros_like(self.actions[-1]))
+            self.rewards.append(0.0)
         inner: Any = step.env.unwrapped
         if hasattr(inner, "get_state"):
             self.states.append(np.asarray(inner.get_state(), dtype=np.float64))
+
+
+def _observed(observation: Any, task: Task) -> NDArray[Any]:
+    """The picture in an observation, uint8, or the numbers of one without, float32."""
+    if isinstance(observation, Mapping) and task.picture_key not in observation:
+        return vector_in(observation)[0].astype(np.float32)
+    picture = np.asarray(task.picture(observation))
+    return picture if picture.ndim == 3 else picture.astype(np.float32)
 
 
 def _shard_name(shard: int) -> str:
@@ -227,21 +248,21 @@ def _episode(settings: CollectSettings, shard: int, number: int) -> Episode:
 # ---- environments and policies ---------------------------------------------------------------------------------
 
 
-def _check(env_id: str, settings: CollectSettings) -> None:
-    """Raise an error if the settings do not suit an environment."""
+def _check(env_id: str, settings: CollectSettings) -> int:
+    """Raise an error if the settings do not suit an environment; else tell its vectors' goal size (see `goal_part`)."""
     with closing(make_env(env_id, **dict(settings.env_kwargs))) as env:
-        box_actions(env_id, env)
+        ActionCode(env.action_space)
         if settings.policy == "expert":
             check_expert(env)
     with closing(_open(env_id, settings)) as env:
         if settings.policy == "planner":
-            if task_for(env_id).goal(*env.reset(seed=SEED_OFFSET)) is None:
-                raise ValueError(f"{env_id}: policy 'planner' expected a goal image in observation or info, got none")
             _planner(env_id, settings, env)
+        space = env.observation_space
+        return goal_part(space.spaces) if isinstance(space, gymnasium.spaces.Dict) else 0
 
 
 def _open(env_id: str, settings: CollectSettings) -> gymnasium.Env[Any, Any]:
-    """The environment with frames as observations, or among them; rendered ones, where it has no others."""
+    """The environment with pictures as observations, or among them; else with vectors; else rendered."""
     task, shape = task_for(env_id), (settings.resolution, settings.resolution, 3)
 
     def shows_frames(env: gymnasium.Env[Any, Any]) -> bool:
@@ -249,11 +270,25 @@ def _open(env_id: str, settings: CollectSettings) -> gymnasium.Env[Any, Any]:
         part = space.spaces.get(task.picture_key) if isinstance(space, gymnasium.spaces.Dict) else space
         return isinstance(part, gymnasium.spaces.Box) and part.shape == shape and part.dtype == np.uint8
 
-    needs = (
-        f"uint8 frames of shape {shape}, as observation or under its key {task.picture_key!r} (another resolution, or a"
-        " wrapped environment, may have them)"
-    )
-    return open_env(env_id, dict(settings.env_kwargs), task.picture_wishes(settings.resolution), shows_frames, needs)[0]
+    given = dict(settings.env_kwargs)
+    asked_otherwise = any(given.get(key, value) != value for key, value in task.pictures(settings.resolution).items())
+    # Of a known task that shows pictures, vectors are recorded only if the arguments ask for them.
+    vectors_will_do = not settings.pixels and (task.rendered or asked_otherwise)
+
+    def suits(env: gymnasium.Env[Any, Any]) -> bool:
+        return shows_frames(env) or (vectors_will_do and shows_vectors(env.observation_space))
+
+    needs = f"uint8 frames of shape {shape}, as observation or under its key {task.picture_key!r}"
+    needs += ", or vectors" if vectors_will_do else ", or rendered" if task.rendered else ""
+    needs += " (another resolution, or a wrapped environment, may have them)"
+    wishes = [
+        wish
+        for wish in task.picture_wishes(settings.resolution)
+        if all(
+            given.get(key, value) == value for key, value in wish.items()
+        )  # what is asked for is no wish's to change
+    ]
+    return open_env(env_id, given, wishes, suits, needs)[0]
 
 
 def _policy(env_id: str, settings: CollectSettings, env: gymnasium.Env[Any, Any]) -> VectorPolicy:
@@ -261,10 +296,13 @@ def _policy(env_id: str, settings: CollectSettings, env: gymnasium.Env[Any, Any]
         return expert_policy()
     if settings.policy == "random":
         return random_policy()
-    space = box_actions("planner", env)
+    agent, task = _planner(env_id, settings, env), task_for(env_id)
+    if settings.noise == 0:
+        return AgentPolicy(agent, task)
+    space = box_actions("noise", env)
     return AgentPolicy(
-        _planner(env_id, settings, env),
-        task_for(env_id),
+        agent,
+        task,
         noise=lambda episode: _smooth_noise(np.random.default_rng(episode.policy_seed), space, settings.noise),
     )
 
@@ -272,13 +310,25 @@ def _policy(env_id: str, settings: CollectSettings, env: gymnasium.Env[Any, Any]
 def _planner(env_id: str, settings: CollectSettings, env: gymnasium.Env[Any, Any]) -> GRASPAgent:
     model = load_world_model(str(settings.model))
     side = image_size_of(model)
-    if side != settings.resolution:
+    if (side is None) != (image_side(env.observation_space) is None):
+        kinds = ("vectors", "pictures")
+        raise ValueError(
+            f"{env_id}: expected {kinds[side is not None]}, which the world model {settings.model!r} reads, got"
+            f" {kinds[side is None]}{'; try --pixels' * (side is not None)}"
+        )
+    if side is not None and side != settings.resolution:
         raise ValueError(
             f"resolution: expected {side} px, which the world model {settings.model!r} sees, got {settings.resolution}"
         )
-    weights = goal_weights_for(env_id, model)
-    objective = None if weights is None else GoalDistance(weights=weights)
-    return GRASPAgent(model, env.action_space, PLANNER, objective=objective)
+    shows_goal = task_for(env_id).goal(*env.reset(seed=SEED_OFFSET)) is not None
+    objective = objective_for(env_id, model, shows_goal)
+    if not shows_goal and objective is None:
+        raise ValueError(
+            f"{env_id}: policy 'planner' expected a goal in observation or info, or a world model that foresees"
+            " rewards, got neither"
+        )
+    planner = PLANNER if objective is None or needs_goal(objective) else GRASP.for_rewards()
+    return GRASPAgent(model, env.action_space, planner, objective=objective)
 
 
 def _smooth_noise(

@@ -1,10 +1,16 @@
 """Episodes on disk, memory-mapped: a folder of shards, each written whole or not at all.
 
 DATA/dataset.json                     what the data is and how it was made
-DATA/shard-00000/frames.npy           uint8   [frames, height, width, 3]
-                 actions.npy          float32 [frames, action_dim]; the last of an episode is unused (zero)
+DATA/shard-00000/frames.npy           uint8   [frames, height, width, 3]; pictures, or in their place
+                 vectors.npy          float32 [frames, D]
+                 actions.npy          float32 [frames, action_dim]; the last of an episode is unused (zero); a choice
+                                      is a 1 among zeros
+                 rewards.npy          float32 [frames]; of the step from a frame to the next; the last is zero
+                 terminated.npy       bool    [frames]; whether the episode ended there, not by a time limit
                  states.npy           float64 [frames, state_dim]; simulator state, only for supervision and probes
                  lengths.npy          int64   [episodes], frames of each episode, in order
+
+Older data hold neither rewards nor terminated. A frame is what was observed at one time, a picture or a vector.
 """
 
 from __future__ import annotations
@@ -23,15 +29,19 @@ FORMAT = "grasp-agent episodes"
 class EpisodeDataset:
     """Read-only view of collected episodes, of one data folder or of several together.
 
-    Frames are numbered through all shards; frames stay on disk, everything else is in memory.
+    Frames are numbered through all shards; pictures stay on disk, everything else is in memory.
 
     Attributes:
         folder: the first data folder.
         settings: how each folder was collected.
         actions: [F, action_dim]; `actions[i]` leads from frame i to i + 1 inside an episode.
+        vectors: [F, D] observations that are vectors; None if they are pictures.
+        rewards: [F] of the steps from frame i to i + 1 inside an episode, or None.
+        terminated: [F] whether an episode ended in a frame, other than by a time limit, or None.
         states: [F, state_dim] simulator states, or None.
         starts: first frame of each episode, [E].
         lengths: frames of each episode, [E].
+        goal_size: of vectors, how many of the last numbers goals are about; 0 means all.
         source: number of the folder each episode is from, [E].
         environment: number of the environment each episode is from, [E]; folders may share environments.
 
@@ -46,6 +56,7 @@ class EpisodeDataset:
             raise ValueError("data: expected at least one data folder, got none")
         self.folder = Path(folders[0])
         self.settings: list[dict[str, Any]] = []
+        self.goal_size = int(read_meta(self.folder).get("goal_size", 0))
         shards: list[Path] = []
         of_folder: list[int] = []
         of_environment: list[int] = []
@@ -63,7 +74,7 @@ class EpisodeDataset:
             for shard in found:
                 name = taking_turns[int(shard.name.rpartition("-")[2]) % len(taking_turns)]
                 of_environment.append(environments.setdefault(name, len(environments)))
-        self._frames = [_load(p / "frames.npy", mmap=True) for p in shards]
+        self._frames = [_observations(p) for p in shards]
         self._first = np.cumsum([0] + [len(f) for f in self._frames])
         actions = [_load(p / "actions.npy") for p in shards]
         for path, frames, moves in zip(shards, self._frames, actions, strict=True):
@@ -73,10 +84,13 @@ class EpisodeDataset:
                     f" {list(actions[0].shape[1:])} as in {shards[0]}, got {list(frames.shape[1:])} and"
                     f" {list(moves.shape[1:])}"
                 )
+        self.vectors: NDArray[np.float32] | None = None
+        if self._frames[0].ndim == 2:
+            self.vectors = np.concatenate(self._frames)
         self.actions: NDArray[np.float32] = np.concatenate(actions)
-        self.states: NDArray[np.float64] | None = None
-        if all((p / "states.npy").is_file() for p in shards):
-            self.states = np.concatenate([_load(p / "states.npy") for p in shards])
+        self.rewards: NDArray[np.float32] | None = _joined(shards, "rewards")
+        self.terminated: NDArray[np.bool_] | None = _joined(shards, "terminated")
+        self.states: NDArray[np.float64] | None = _joined(shards, "states")
         lengths = [_load(p / "lengths.npy") for p in shards]
         self.lengths: NDArray[np.int64] = np.concatenate(lengths)
         self.source: NDArray[np.int64] = np.repeat(of_folder, [len(n) for n in lengths])
@@ -93,10 +107,24 @@ class EpisodeDataset:
 
     @property
     def image_size(self) -> int:
+        """Height and width of the pictures.
+
+        Raises:
+            ValueError: the observations are vectors.
+        """
+        if self.vectors is not None:
+            raise ValueError(
+                f"{self.folder}: expected pictures, got vectors of {self.vectors.shape[1]} numbers; train with --recipe"
+                " vector, or collect with --pixels"
+            )
         return int(self._frames[0].shape[1])
 
+    def observations(self, index: NDArray[np.int64]) -> NDArray[Any]:
+        """Observations by frame number: [n] -> pictures as `frames`, or vectors [n, D]."""
+        return self.frames(index) if self.vectors is None else self.vectors[index]
+
     def frames(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Frames by number: [n] -> uint8 [n, height, width, 3]."""
+        """Pictures by number: [n] -> uint8 [n, height, width, 3]."""
         shard = np.searchsorted(self._first, index, side="right") - 1
         out = np.empty((len(index), *self._frames[0].shape[1:]), dtype=np.uint8)
         for s in np.unique(shard):
@@ -152,6 +180,19 @@ class EpisodeDataset:
     def frame_numbers(self, episodes: NDArray[np.int64]) -> NDArray[np.int64]:
         """All frames of the `episodes`."""
         return self.windows(episodes, 1)
+
+
+def _observations(shard: Path) -> NDArray[Any]:
+    """The frames of a shard, pictures (left on disk) or vectors."""
+    if (shard / "vectors.npy").is_file():
+        return _load(shard / "vectors.npy")
+    return _load(shard / "frames.npy", mmap=True)
+
+
+def _joined(shards: list[Path], name: str) -> NDArray[Any] | None:
+    """What all shards hold under a name, one after the other; None if one lacks it."""
+    paths = [shard / f"{name}.npy" for shard in shards]
+    return np.concatenate([_load(path) for path in paths]) if all(path.is_file() for path in paths) else None
 
 
 def _load(path: Path, mmap: bool = False) -> NDArray[Any]:

@@ -53,34 +53,50 @@ class Entrant(Protocol):
         ...
 
 
-def make_entrants(entrants: Mapping[str, Any] | Sequence[str]) -> dict[str, Entrant]:
+def make_entrants(entrants: Mapping[str, Any] | Sequence[str], *, trust: bool = False) -> dict[str, Entrant]:
     """Turn what users hand over into entrants.
 
     Args:
         entrants: name to participant: an `MPCAgent`, any object with stable-baselines3's `predict`, the path
-            of a stable-baselines3 .zip, or one of "random", "zero" and "expert". A plain sequence of the
-            latter will do.
+            of a stable-baselines3 .zip, what `saved_policy` returns, or one of "random", "zero" and "expert". A plain
+            sequence of the latter will do.
+        trust: load .zip files that do not ship with this package, too, although they can run any code.
 
     Raises:
-        ValueError: none given, or an unknown name, a file that is missing, damaged or of an unknown
-            algorithm.
+        ValueError: none given, or an unknown name, a file that is missing, damaged, of an unknown
+            algorithm, or not trusted.
         TypeError: a participant of another kind.
     """
     if not isinstance(entrants, Mapping):
         entrants = {str(entrant): entrant for entrant in entrants}
     if not entrants:
         raise ValueError("entrants: expected at least one, got none")
-    return {name: _make_entrant(name, participant) for name, participant in entrants.items()}
+    return {name: _make_entrant(name, participant, trust) for name, participant in entrants.items()}
 
 
-def _make_entrant(name: str, participant: Any) -> Entrant:
+def saved_policy(path: str | Path, *, trust: bool = False) -> PolicyEntrant:
+    """A stable-baselines3 .zip as an entrant.
+
+    Args:
+        path: the file.
+        trust: load it although it can run any code; what ships with this package needs no trust.
+
+    Raises:
+        ValueError: as `load_policy`.
+    """
+    return PolicyEntrant(load_policy(path, trust=trust), {"file": file_digest(path)})
+
+
+def _make_entrant(name: str, participant: Any, trust: bool) -> Entrant:
+    if isinstance(participant, AgentEntrant | PolicyEntrant | ReferenceEntrant):
+        return participant
     if isinstance(participant, MPCAgent):
         return AgentEntrant(participant)
     if isinstance(participant, str | Path):
         if str(participant) in REFERENCES:
             return ReferenceEntrant(str(participant))
         if Path(participant).suffix == ".zip":
-            return PolicyEntrant(load_policy(participant), {"file": file_digest(participant)})
+            return saved_policy(participant, trust=trust)
         raise ValueError(
             f"entrant {name!r}: expected {', '.join(REFERENCES)}, the path of a stable-baselines3 .zip,"
             f" or an agent, got {str(participant)!r}"
@@ -107,7 +123,9 @@ class AgentEntrant:
             if side is not None and image_side(env.observation_space) != side:
                 return False
             offered = env.action_space
-            if not isinstance(offered, spaces.Box) or offered.shape != acts.shape:
+            if not (isinstance(offered, spaces.Box) and isinstance(acts, spaces.Box)):
+                return bool(offered == acts)
+            if offered.shape != acts.shape:
                 return False
             return bool((acts.low >= offered.low).all() and (acts.high <= offered.high).all())
 

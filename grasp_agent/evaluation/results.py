@@ -13,6 +13,7 @@ from grasp_agent.evaluation.statistics import (
     bootstrap_mean,
     mcnemar_exact,
     paired_difference,
+    sign_flip,
     wilson_interval,
 )
 
@@ -25,8 +26,8 @@ class EpisodeResult:
         entrant: its name.
         episode: index of the episode in the evaluation.
         seed: what the environment was reset with.
-        success: 1 if the task was solved at any step, else 0.
-        success_final: 1 if it was solved at the last step, else 0.
+        success: 1 if the task was solved at any step, else 0; None in environments that do not say.
+        success_final: 1 if it was solved at the last step, else 0; None in environments that do not say.
         total_return: sum of rewards (column "return").
         best_progress: highest progress seen (column "best_coverage"); None in tasks that report none.
         steps: environment steps taken.
@@ -38,8 +39,8 @@ class EpisodeResult:
     entrant: str
     episode: int
     seed: int
-    success: int
-    success_final: int
+    success: int | None
+    success_final: int | None
     total_return: float = field(metadata={"column": "return"})
     best_progress: float | None = field(metadata={"column": "best_coverage"})
     steps: int
@@ -55,21 +56,25 @@ class EntrantSummary:
     Attributes:
         entrant: its name.
         episodes: how many it played.
-        success: share solved at any step, Wilson interval.
-        success_final: share solved at the last step, Wilson interval.
+        success: share solved at any step, Wilson interval; None in environments that do not say.
+        success_final: share solved at the last step, Wilson interval; None in environments that do not say.
         mean_return: mean sum of rewards, bootstrap interval.
         mean_best_progress: mean over episodes (column "mean_best_coverage"); None in tasks that report none.
         median_steps_to_success: over the solved episodes; None if there are none.
         latency_p50_ms: median over episodes of the episodes' medians.
         latency_p95_ms: median over episodes of the episodes' 95th percentiles.
-        difference: success minus the first entrant's on the same episodes; None for the first entrant.
-        p_value: McNemar's exact test of that difference; None for the first entrant.
+        difference: success minus the first entrant's on the same episodes; None for the first entrant, and in
+            environments that do not tell success.
+        p_value: McNemar's exact test of that difference; None where there is none.
+        return_difference: mean return minus the first entrant's on the same episodes, bootstrap interval; None for the
+            first entrant.
+        return_p_value: paired permutation test of that difference; None for the first entrant.
     """
 
     entrant: str
     episodes: int
-    success: Interval
-    success_final: Interval
+    success: Interval | None
+    success_final: Interval | None
     mean_return: Interval
     mean_best_progress: float | None = field(metadata={"column": "mean_best_coverage"})
     median_steps_to_success: float | None
@@ -77,6 +82,8 @@ class EntrantSummary:
     latency_p95_ms: float
     difference: Interval | None
     p_value: float | None
+    return_difference: Interval | None
+    return_p_value: float | None
 
 
 @dataclass(frozen=True)
@@ -98,24 +105,38 @@ class Results:
     def summary(self) -> list[EntrantSummary]:
         """One summary per entrant, in the order of the entrants."""
         names = list(self.settings["entrants"])
-        first = [row.success for row in self.of(names[0])]
+        first = self.of(names[0])
         return [_summarise(self.of(name), None if name == names[0] else first) for name in names]
 
 
-def _summarise(rows: Sequence[EpisodeResult], first: Sequence[int] | None) -> EntrantSummary:
-    successes = [row.success for row in rows]
+def _summarise(rows: Sequence[EpisodeResult], first: Sequence[EpisodeResult] | None) -> EntrantSummary:
     progress = [row.best_progress for row in rows if row.best_progress is not None]
     needed = [row.steps_to_success for row in rows if row.steps_to_success is not None]
+    returns, successes, final = (
+        [row.total_return for row in rows],
+        _known(rows, "success"),
+        _known(rows, "success_final"),
+    )
+    others = None if first is None else _known(first, "success")
+    gains = None if first is None else [a - b.total_return for a, b in zip(returns, first, strict=True)]
     return EntrantSummary(
         entrant=rows[0].entrant,
         episodes=len(rows),
-        success=wilson_interval(sum(successes), len(rows)),
-        success_final=wilson_interval(sum(row.success_final for row in rows), len(rows)),
-        mean_return=bootstrap_mean([row.total_return for row in rows]),
+        success=None if successes is None else wilson_interval(sum(successes), len(rows)),
+        success_final=None if final is None else wilson_interval(sum(final), len(rows)),
+        mean_return=bootstrap_mean(returns),
         mean_best_progress=float(np.mean(progress)) if progress else None,
         median_steps_to_success=float(np.median(needed)) if needed else None,
         latency_p50_ms=float(np.median([row.latency_p50_ms for row in rows])),
         latency_p95_ms=float(np.median([row.latency_p95_ms for row in rows])),
-        difference=None if first is None else paired_difference(first, successes),
-        p_value=None if first is None else mcnemar_exact(first, successes),
+        difference=None if successes is None or others is None else paired_difference(others, successes),
+        p_value=None if successes is None or others is None else mcnemar_exact(others, successes),
+        return_difference=None if gains is None else bootstrap_mean(gains),
+        return_p_value=None if gains is None else sign_flip(gains),
     )
+
+
+def _known(rows: Sequence[EpisodeResult], name: str) -> list[int] | None:
+    """The rows' values of a field, if all are known."""
+    values = [getattr(row, name) for row in rows]
+    return None if None in values else values

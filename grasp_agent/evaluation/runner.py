@@ -40,6 +40,7 @@ def evaluate(
     progress: bool = True,
     workers: int = 1,
     batch: int = 1,
+    trust: bool = False,
 ) -> Results:
     """Let every entrant play the same seeded episodes and compare them.
 
@@ -61,6 +62,7 @@ def evaluate(
             with one thread.
         batch: episodes that an agent plans for side by side, which takes less time in all; latencies are then those
             of a whole batch's decision.
+        trust: load stable-baselines3 .zip files that do not ship with this package, which can run any code.
 
     Returns:
         Rows and summary.
@@ -76,7 +78,7 @@ def evaluate(
     seeds = [int(seed) for seed in seeds]
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ValueError(f"seeds: expected one or more different non-negative integers, got {seeds[:10]}")
-    participants = make_entrants(entrants)
+    participants = make_entrants(entrants, trust=trust)
     if batch > 1:
         _refuse_seconds(participants, batch)
     names, common = list(participants), dict(env_kwargs or {})

@@ -24,7 +24,7 @@ class Scorer:
     def __init__(self, entrant: str, task: Task) -> None:
         self.entrant, self.task = entrant, task
         self._rewards: dict[int, list[float]] = {}
-        self._solved: dict[int, list[bool]] = {}
+        self._solved: dict[int, list[bool | None]] = {}
         self._progress: dict[int, list[float]] = {}
         self._milliseconds: dict[int, list[float]] = {}
 
@@ -32,7 +32,7 @@ class Scorer:
         """Take a time step in; return the episode's result if it is the last one.
 
         Raises:
-            ValueError: the environment does not report success.
+            ValueError: the environment does not report success, and must.
         """
         at = step.episode.index
         if step.number == 0:
@@ -49,13 +49,14 @@ class Scorer:
     def _result(self, last: TimeStep) -> EpisodeResult:
         at = last.episode.index
         rewards, solved = self._rewards.pop(at), self._solved.pop(at)
+        known = None not in solved
         progress, milliseconds = self._progress.pop(at), self._milliseconds.pop(at)
         return EpisodeResult(
             entrant=self.entrant,
             episode=at,
             seed=last.episode.seed,
-            success=int(any(solved)),
-            success_final=int(solved[-1]),
+            success=int(any(solved)) if known else None,
+            success_final=int(bool(solved[-1])) if known else None,
             total_return=float(sum(rewards)),
             best_progress=max(progress, default=None),
             steps=last.number,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import binomtest
+from scipy.stats import binomtest, permutation_test
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,28 @@ def sign_flip_exact(differences: Sequence[int]) -> float:
         chance = (np.pad(chance, (2 * size, 0)) + np.pad(chance, (0, 2 * size))) / 2
     sums = np.arange(len(chance)) - sum(sizes)
     return min(1.0, float(chance[np.abs(sums) >= abs(sum(differences))].sum()))
+
+
+def sign_flip(differences: Sequence[float]) -> float:
+    """Two-sided p-value of the Fisher-Pitman test that paired differences, real numbers, are as likely of either sign.
+
+    Up to 13 pairs all ways to flip signs are counted, beyond that 9,999 random ones; the draw is seeded.
+
+    Args:
+        differences: one per pair.
+
+    Raises:
+        ValueError: no pairs.
+    """
+    if len(differences) == 0:
+        raise ValueError("sign_flip: expected at least one pair, got none")
+    values = np.asarray(differences, dtype=np.float64)
+    if len(values) == 1 or not values.any():
+        return 1.0  # nothing that a flip could change for the less likely
+    found = permutation_test(
+        (values,), np.mean, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(0)
+    )
+    return float(found.pvalue)
 
 
 def paired_difference(first: Sequence[int], second: Sequence[int], confidence: float = 0.95) -> Interval:

@@ -49,6 +49,7 @@ def record_video(
     *,
     env_kwargs: Mapping[str, Any] | None = None,
     panel_size: int = 320,
+    trust: bool = False,
 ) -> list[EpisodeResult]:
     """Film entrants playing the same seeded episodes, side by side, at the environment's frame rate.
 
@@ -63,6 +64,7 @@ def record_video(
         path: the file to write, .mp4 or .gif.
         env_kwargs: arguments of the environment that everyone gets.
         panel_size: side of one rendering in pixels.
+        trust: as for `evaluate`.
 
     Returns:
         How the episodes went.
@@ -75,7 +77,7 @@ def record_video(
         raise ValueError(f"video: expected a path ending in {' or '.join(SUFFIXES)}, got {path}")
     if not seeds:
         raise ValueError("seeds: expected at least one, got none")
-    participants, task = make_entrants(entrants), task_for(env_id)
+    participants, task = make_entrants(entrants, trust=trust), task_for(env_id)
     episodes = [Episode(index, int(seed), policy_seed=int(seed)) for index, seed in enumerate(seeds)]
     rows: list[EpisodeResult] = []
     films: list[list[list[_Moment]]] = [[] for _ in episodes]
@@ -110,7 +112,7 @@ def _moment(step: TimeStep, task: Task, panel_size: int, before: _Moment | None)
         picture=_scene(step.env.render(), panel_size),
         goal=_goal(task.goal(step.observation, {}), panel_size // GOAL_SHARE),
         step=step.number,
-        solved=step.number > 0 and task.solved(step.info),
+        solved=step.number > 0 and bool(task.solved(step.info)),
         solved_before=before is not None and (before.solved or before.solved_before),
     )
 

@@ -28,7 +28,8 @@ from rich.text import Text
 from torch import Tensor
 
 from grasp_agent.agent import MPCAgent
-from grasp_agent.agent.spaces import ActionWriter, Array
+from grasp_agent.agent.actions import ActionCode
+from grasp_agent.agent.observations import Array
 from grasp_agent.core.capabilities import decodes, readout_of
 from grasp_agent.core.types import Budget, Plan, Problem, Status
 from grasp_agent.files.versions import versions
@@ -144,6 +145,7 @@ def explain(
             raise ValueError(f"{name}: expected {least} or more, got {value}")
     if not decodes(model):
         raise ValueError("model: expected one with a decoder, which draws its states, got one without")
+    assert model.image_size is not None
     task = {**TASK.pictures(model.image_size), str(TASK.goal_distance_kwarg): goal_horizon}
     env = make_env(ENV_ID, **task, render_mode="rgb_array", visualization_size=SCENE_SIZE)
     try:
@@ -154,9 +156,7 @@ def explain(
         began = time.perf_counter()
         plan, snapshots, trace = follow(planner, problem, iterations)
         seconds = time.perf_counter() - began
-        actions = ActionWriter(env.action_space, model.action_dim).write(
-            plan.actions.cpu().numpy().reshape(-1, model.action_dim)
-        )
+        actions = ActionCode(env.action_space).write(plan.actions.cpu().numpy().reshape(-1, model.action_dim))
         replay = carry_out(env, seed, actions, model.action_block)
     finally:
         env.close()
@@ -267,7 +267,7 @@ def carry_out(env: gym.Env[Any, Any], seed: int, actions: Array, block: int) -> 
 
 def _real(replay: Replay) -> dict[str, Any]:
     """Success and errors in the environment."""
-    solved = [TASK.solved(info) for info in replay.infos]
+    solved = [bool(TASK.solved(info)) for info in replay.infos]
     outcome: dict[str, Any] = {
         "success": solved[-1],
         "success_at_any_step": any(solved),

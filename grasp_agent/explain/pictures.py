@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grasp_agent.agent.spaces import Array
+from grasp_agent.agent.observations import Array
 from grasp_agent.explain.explain import Explanation, Snapshot
 from grasp_agent.files.atomic import replacing, write_json
 from grasp_agent.tasks import Task, task_for

@@ -11,6 +11,7 @@ from grasp_agent.models.latent.model import LatentWorldModel
 from grasp_agent.models.planar_push.layout import PLANAR_PUSH
 from grasp_agent.models.registry import register_model
 from grasp_agent.models.sprites import SpritesModel
+from grasp_agent.models.vector import VectorModel
 
 __all__ = [
     "PLANAR_PUSH",
@@ -20,6 +21,7 @@ __all__ = [
     "JointEmbeddingModel",
     "LatentWorldModel",
     "SpritesModel",
+    "VectorModel",
     "WorldModelConfig",
     "from_pretrained",
     "load_backbone",

@@ -14,20 +14,23 @@ A class is registered with its config, a dataclass that JSON can hold: `cls(conf
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import nn
 
-from grasp_agent.core.capabilities import Picturing
 from grasp_agent.core.types import WorldModel
 
 
-class SavedModel(WorldModel, Picturing, Protocol):
-    """A world model as `load_world_model` returns it: a `torch.nn.Module` that reads pictures and has a config."""
+class SavedModel(WorldModel, Protocol):
+    """A world model as `load_world_model` returns it: a `torch.nn.Module` that has a config."""
 
+    image_size: int | None
+    """Height and width of the pictures that it reads; None: it reads vectors."""
+    trained_on: Sequence[Mapping[str, Any]]
+    """How the data were collected that it was trained on."""
     config: Any
     """The dataclass that it was made from."""
     state_dict: Any

@@ -5,6 +5,7 @@ An objective answers two questions (the `Objective` protocol in core/types.py): 
 """
 
 from grasp_agent.objectives.goal_distance import GoalDistance, default_objective
+from grasp_agent.objectives.rewards import Rewards
 from grasp_agent.objectives.weighted_sum import WeightedSum
 
-__all__ = ["GoalDistance", "WeightedSum", "default_objective"]
+__all__ = ["GoalDistance", "Rewards", "WeightedSum", "default_objective"]

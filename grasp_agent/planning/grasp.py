@@ -23,6 +23,7 @@ from grasp_agent.planning.combine.robust_choice import RobustChoice
 from grasp_agent.planning.combine.tail_resample import TailResample
 from grasp_agent.planning.solvers.gauss_newton import LARGEST_LATENT, GaussNewton
 from grasp_agent.planning.solvers.gradient import GradientDescent
+from grasp_agent.planning.solvers.icem import ICEM
 from grasp_agent.planning.solvers.lifted import Lifted
 from grasp_agent.planning.solvers.solver import AnySolver
 
@@ -52,6 +53,20 @@ class GRASP(MultiStart):
             resample=TailResample(0, first=8, every=9),
             select=None,
             iterations=17,
+        )
+
+    @classmethod
+    def for_rewards(cls) -> Self:
+        """For tasks without a goal, where plans are judged by rewards. The lifted iteration needs a goal to pull the
+        last state to, so iCEM searches in its place, and gradient steps through the rollout refine what it finds."""
+        return cls(
+            Alternate(ICEM(), GradientDescent(), steps=(4, 2)),
+            restarts=1,
+            candidates=32,
+            refresh=0,
+            resample=None,
+            select=None,
+            iterations=6,
         )
 
     @classmethod

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from grasp_agent.core.types import WorldModel
+from grasp_agent.core.capabilities import needs_goal
+from grasp_agent.core.types import Objective, WorldModel
 from grasp_agent.planning.combine.multi_start import MultiStart
 from grasp_agent.planning.grasp import GRASP
 from grasp_agent.planning.prior import Prior
@@ -41,14 +42,22 @@ PLANNERS: dict[str, Callable[[WorldModel], MultiStart]] = {
 """Every planner by the name that users type."""
 
 
-def planner_for(name: str, model: WorldModel, **settings: Any) -> MultiStart:
+def planner_for(name: str, model: WorldModel, objective: Objective | None = None, **settings: Any) -> MultiStart:
     """A planner by its name, with the defaults that suit a model but for `settings` (see `with_settings`).
+
+    Args:
+        name: one of `PLANNERS`.
+        model: the world model.
+        objective: what plans will be judged by, if it is another than the distance to a goal.
+        settings: see `with_settings`.
 
     Raises:
         ValueError: an unknown name, or settings that the planner does not know or refuses.
     """
     if name not in PLANNERS:
         raise ValueError(f"planner: expected one of {', '.join(PLANNERS)}, got {name!r}")
+    if name == "grasp" and objective is not None and not needs_goal(objective):
+        return with_settings(GRASP.for_rewards(), settings)
     return with_settings(PLANNERS[name](model), settings)
 
 

@@ -9,11 +9,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from grasp_agent.core.capabilities import needs_goal
 from grasp_agent.core.types import Problem
 
 
 def with_goal(problem: Problem, s: Tensor) -> Tensor:
-    """Virtual states s_1..s_{T-1} [B, T - 1, *S] and the goal behind them, s_1..s_T, [B, T, *S]."""
+    """Virtual states s_1..s_{T-1} [B, T - 1, *S] and the goal behind them, s_1..s_T, [B, T, *S].
+
+    Raises:
+        ValueError: plans are judged by something else than a goal.
+    """
+    if not needs_goal(problem.objective):
+        raise ValueError(
+            "virtual states: expected an objective with a goal, to which the last of them is pulled, got"
+            f" {type(problem.objective).__name__}; try GRASP.for_rewards()"
+        )
     return torch.cat([s, problem.goal.unsqueeze(1)], dim=1)
 
 

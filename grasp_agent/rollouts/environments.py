@@ -12,10 +12,7 @@ from gymnasium import spaces
 
 from grasp_agent.rollouts.hindsight import HindsightGoal
 from grasp_agent.rollouts.rendered import RenderedFrames
-from grasp_agent.tasks.task import RENDERED
-
-HINDSIGHT = "hindsight"
-"""An argument that every environment understands here, as it does `RENDERED`; see `make_env`."""
+from grasp_agent.tasks.task import HINDSIGHT, RENDERED
 
 
 def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
@@ -107,6 +104,12 @@ def image_side(space: spaces.Space[Any]) -> int | None:
             if height == width and channels == 3:
                 return int(height)
     return None
+
+
+def shows_vectors(space: spaces.Space[Any]) -> bool:
+    """Whether observations are vectors, or dictionaries of vectors."""
+    parts = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
+    return all(isinstance(part, spaces.Box) and len(part.shape) == 1 for part in parts)
 
 
 def same_space(wanted: spaces.Space[Any], offered: spaces.Space[Any]) -> bool:

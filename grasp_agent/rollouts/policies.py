@@ -12,7 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from grasp_agent.agent import AgentState, MPCAgent
-from grasp_agent.agent.spaces import GOAL_KEYS
+from grasp_agent.agent.observations import GOAL_KEYS
 from grasp_agent.rollouts.vector import Episode, TimeStep
 from grasp_agent.tasks import Task
 
@@ -82,6 +82,7 @@ class AgentPolicy:
         actions, state = self.agent.predict(batch, state, np.array([slot in self._fresh for slot in slots]))
         if self.noise is not None:
             space = self.agent.action_space
+            assert isinstance(space, spaces.Box)
             noisy = actions + np.stack([next(self._noises[slot]) for slot in slots])
             actions = np.clip(noisy, space.low, space.high).astype(space.dtype)
             state = state.with_last_action(actions)

@@ -45,6 +45,7 @@ class TimeStep:
         info: what the environment says besides.
         seconds: that the decision took, of the whole batch that was decided for; 0 after the reset.
         last: whether the episode ends here.
+        terminated: whether the environment ended it here, other than by a time limit.
     """
 
     episode: Episode
@@ -56,6 +57,7 @@ class TimeStep:
     info: Mapping[str, Any]
     seconds: float
     last: bool
+    terminated: bool = False
 
 
 class VectorPolicy(Protocol):
@@ -115,7 +117,16 @@ def play(
             number = before.number + 1
             last = bool(terminated or truncated) or number == step_limit or (until is not None and until(info))
             running[slot] = TimeStep(
-                before.episode, before.env, number, action, observation, float(reward), info, seconds, last
+                before.episode,
+                before.env,
+                number,
+                action,
+                observation,
+                float(reward),
+                info,
+                seconds,
+                last,
+                bool(terminated),
             )
             yield running[slot]
             if last:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from grasp_agent.core.capabilities import distance_weights_of, driven_of
-from grasp_agent.core.types import WorldModel
-from grasp_agent.tasks.task import Task
+from collections.abc import Mapping
+from typing import Any
+
+from grasp_agent.core.capabilities import Rewarding, distance_weights_of, driven_of, trained_on
+from grasp_agent.core.types import Objective, WorldModel
+from grasp_agent.objectives import GoalDistance, Rewards
+from grasp_agent.tasks.task import HINDSIGHT, RENDERED, Task
 
 TASKS: dict[str, Task] = {}
 """Every registered task by its name."""
@@ -13,6 +17,7 @@ GYMNASIUM = Task(
     "gymnasium",
     picture_kwargs={"obs_type": "pixels", "resolution": "{side}"},
     rendered=True,
+    tells_success=False,
     policy_kwargs=({"obs_type": "state"}, {"obs_type": "pixels"}),
 )
 """Any other environment. It is asked for pictures in words that several families of environments share; where it does
@@ -65,6 +70,59 @@ def goal_weights_for(env_id: str, model: WorldModel) -> tuple[float, ...] | None
         return None
     own = distance_weights_of(model) or (1.0,) * len(driven)
     return tuple(weight if moved else other for moved, other in zip(driven, own, strict=True))
+
+
+def objective_for(
+    env_id: str, model: WorldModel, shows_goal: bool, weights: tuple[float, ...] | None = None
+) -> Objective | None:
+    """What plans are judged by in an environment.
+
+    Args:
+        env_id: the environment.
+        model: who predicts.
+        shows_goal: whether the environment shows or announces a goal.
+        weights: of the latent numbers in the distance to a goal; None means what the task says.
+
+    Returns:
+        The distance to the goal, if it is to be weighed otherwise than the model says; the rewards that the model
+        foresees, where there is no goal; None if the agent's own objective will do.
+    """
+    weights = weights or goal_weights_for(env_id, model)
+    if weights is not None:
+        return GoalDistance(weights=weights)
+    if not shows_goal and isinstance(model, Rewarding) and model.rewards:
+        return Rewards(model)
+    return None
+
+
+def foreign_to(env_id: str, env_kwargs: Mapping[str, Any], model: WorldModel) -> str | None:
+    """Say in one sentence that a model was trained on another world; None if it was not, or if that is unknown.
+
+    Environments of one task are one world if their arguments agree. Arguments that decide what is shown, or where goals
+    are, do not count.
+
+    Args:
+        env_id: where the model is to play.
+        env_kwargs: the arguments of that environment.
+        model: the model.
+    """
+    task = task_for(env_id)
+    shown = {*task.picture_kwargs, *(key for kwargs in task.policy_kwargs for key in kwargs), RENDERED}
+    no_matter = {*shown, *task.goal_kwargs, HINDSIGHT}
+
+    def world(name: str, kwargs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        return _bare(name), {key: value for key, value in kwargs.items() if key not in no_matter}
+
+    asked = world(env_id, env_kwargs)
+    known = [world(name, dict(folder["env_kwargs"])) for folder in trained_on(model) for name in folder["env_ids"]]
+    if not known or any(kwargs == asked[1] and (name == asked[0] or name in task.env_ids) for name, kwargs in known):
+        return None
+    names = dict.fromkeys(_named(*one) for one in known)
+    return f"the world model was trained on {', '.join(names)}, and {_named(*asked)} may be another world"
+
+
+def _named(name: str, kwargs: Mapping[str, Any]) -> str:
+    return " ".join([name, *(f"{key}={value}" for key, value in kwargs.items())])
 
 
 def _bare(env_id: str) -> str:

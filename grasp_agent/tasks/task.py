@@ -19,6 +19,9 @@ from grasp_agent.models.latent.layout import StateLayout
 RENDERED = "rendered"
 """An environment argument for square pictures of what it renders as observations; its value is their side."""
 
+HINDSIGHT = "hindsight"
+"""An environment argument for goals that random actions lead to; its value is how many steps."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -37,12 +40,15 @@ class Task:
         goal_key: where the picture of the goal is, in a dictionary observation or in the `info` of `reset`.
         success_key: the entry of `info` that says whether the task is solved in this step; where it is "is_success",
             as stable-baselines3 has it, "success", as Gymnasium-Robotics has it, will do as well.
+        tells_success: whether environments must say that; where they need not, and do not, returns are compared.
         progress_key: the entry of `info` whose best value is reported beside success; None reports nothing.
         picture_kwargs: environment arguments that make observations hold pictures. The value "{side}" stands for the
             pictures' height and width in pixels.
         rendered: whether what the environment renders will do where its observations hold no picture.
         policy_kwargs: environment arguments to try in turn for a policy that does not fit the default observation.
+        goal_kwargs: environment arguments that decide about goals and success, and change nothing in the world itself.
         goal_distance_kwarg: the argument that sets how many steps away goals are; None if there is none.
+        look_ahead: environment steps that plans to its goals should span.
         driven_weights: per environment id, how much the place of what the actions move themselves counts in the
             distance to a goal, the most important thing counting 1; for environments whose goals leave it open.
         states: the layout of latents that tells what the simulator's states mean; None if none does. It serves
@@ -62,11 +68,14 @@ class Task:
     picture_key: str = "pixels"
     goal_key: str = "goal"
     success_key: str = "is_success"
+    tells_success: bool = True
     progress_key: str | None = None
     picture_kwargs: Mapping[str, Any] = field(default_factory=dict)
     rendered: bool = False
     policy_kwargs: tuple[Mapping[str, Any], ...] = ()
+    goal_kwargs: tuple[str, ...] = ()
     goal_distance_kwarg: str | None = None
+    look_ahead: int = 25
     driven_weights: Mapping[str, float] = field(default_factory=dict)
     states: StateLayout | None = None
     scene_side: float | None = None
@@ -95,15 +104,17 @@ class Task:
         shown = observation.get(self.goal_key) if isinstance(observation, Mapping) else None
         return info.get(self.goal_key) if shown is None else shown
 
-    def solved(self, info: Mapping[str, Any]) -> bool:
-        """Whether a step's `info` says that the task is solved in it.
+    def solved(self, info: Mapping[str, Any]) -> bool | None:
+        """Whether a step's `info` says that the task is solved in it; None if it says nothing of success.
 
         Raises:
-            ValueError: `info` does not say.
+            ValueError: `info` does not say, and must.
         """
         key = self.success_key
         if key == "is_success" and key not in info:
             key = "success"
+        if key not in info and not self.tells_success:
+            return None
         if key not in info:
             found = ", ".join(map(str, info)) or "an empty info"
             raise ValueError(

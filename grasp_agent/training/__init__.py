@@ -6,6 +6,7 @@ from grasp_agent.training.patches import DinoWMRecipe
 from grasp_agent.training.recipe import RECIPES, Recipe, make_recipe, register_recipe, task_of
 from grasp_agent.training.sprites_recipe import SpritesRecipe
 from grasp_agent.training.train import train
+from grasp_agent.training.vector_recipe import VectorRecipe
 
 __all__ = [
     "RECIPES",
@@ -14,6 +15,7 @@ __all__ = [
     "LatentRecipe",
     "Recipe",
     "SpritesRecipe",
+    "VectorRecipe",
     "make_recipe",
     "register_recipe",
     "task_of",

@@ -98,5 +98,5 @@ def encode_dataset(model: WorldModel, data: EpisodeDataset, batch: int = 64) -> 
     out = np.empty((len(data), *model.state_shape), dtype=np.float32)
     for first in range(0, len(data), batch):
         numbers = np.arange(first, min(first + batch, len(data)))
-        out[numbers] = model.encode(torch.from_numpy(data.frames(numbers))).float().cpu().numpy()
+        out[numbers] = model.encode(torch.from_numpy(data.observations(numbers))).float().cpu().numpy()
     return out

@@ -14,7 +14,7 @@ from grasp_agent.models.sprites.config import SpritesConfig
 from grasp_agent.models.sprites.model import SpritesModel
 from grasp_agent.training.latent import later_stages, report_on
 from grasp_agent.training.loop import Stage
-from grasp_agent.training.recipe import Recipe, RecipeStage, Run, register_recipe
+from grasp_agent.training.recipe import Recipe, RecipeStage, Run, register_recipe, task_of
 from grasp_agent.training.sprites import SpritesTask
 from grasp_agent.training.survey import survey
 
@@ -46,13 +46,14 @@ class SpritesRecipe(Recipe):
     unroll: int = 12
 
     def build(self, data: EpisodeDataset, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> SpritesModel:
+        image_size = data.image_size  # vectors are refused here
         data.check_finite("actions", data.actions)
         data.windows(held_out, 2)
         data.windows(training, self.unroll + 1)
         moves = data.actions[data.windows(training, 2)]  # an episode's last action is none
         found = survey(data, training, self.seed)
         config = SpritesConfig(
-            image_size=data.image_size,
+            image_size=image_size,
             sprites=found.sprites,
             backgrounds=len(found.backgrounds),
             colours=found.whitening.shape[1],
@@ -61,6 +62,7 @@ class SpritesRecipe(Recipe):
             action_limit=round(float(np.quantile(np.abs(moves).max(1), COVERED)), 4) or None,
             dynamics_hidden=self.dynamics_hidden,
             proposal_hidden=self.proposal_hidden,
+            look_ahead=task_of(data).look_ahead,
         )
         model = SpritesModel(config)
         model.difference.set(torch.from_numpy(found.backgrounds), torch.from_numpy(found.whitening))

@@ -141,7 +141,8 @@ def test_a_planner_collects_what_it_gets_into(tmp_path, monkeypatch) -> None:  #
     for changes, message in (
         ({"model": "nothing"}, "unknown world model 'nothing'"),
         ({"resolution": 24}, "resolution: expected 16 px"),
-        ({"env_ids": (REACH, "blind_world:Blind-v0")}, "expected uint8 frames"),
+        ({"env_ids": (REACH, "blind_world:Blind-v0")}, "expected pictures, which .* reads, got vectors; try --pixels"),
+        ({"env_ids": ("blind_world:Shown-v0",), "pixels": True}, "expected a goal in observation or info"),
     ):
         with pytest.raises(ValueError, match=message):
             collect(replace(planned, **changes), tmp_path / "d", workers=1)  # type: ignore[arg-type]
@@ -225,3 +226,51 @@ def test_errors_say_what_to_do(tmp_path) -> None:  # type: ignore[no-untyped-def
         settings(policy="human")
     with pytest.raises(ValueError, match="no scripted expert"):
         collect(settings(env_ids=("blind_world:Blind-v0",)), tmp_path / "x", workers=1)
+
+
+# ---- vectors, choices, rewards and ends --------------------------------------------------------------------
+
+
+def test_vectors_choices_rewards_and_ends_are_recorded(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    made = settings(env_ids=("CartPole-v1",), policy="random", steps=100, shard_steps=100, episode_length=500)
+    data = EpisodeDataset(collect(made, tmp_path / "cart", workers=1))
+    assert data.vectors is not None and data.rewards is not None and data.terminated is not None
+    assert data.vectors.shape == (len(data), 4) and data.vectors.dtype == np.float32
+    last = data.starts + data.lengths - 1
+    inside = np.setdiff1d(np.arange(len(data)), last)
+    assert set(map(tuple, data.actions[inside].tolist())) == {(1.0, 0.0), (0.0, 1.0)}
+    assert not data.actions[last].any()
+    assert (data.rewards[inside] == 1.0).all() and not data.rewards[last].any()
+    assert data.terminated[last].all() and not data.terminated[inside].any()  # a random pole falls before 500 steps
+    env = gym.make("CartPole-v1").unwrapped
+    env.reset(seed=0)
+    for i in inside[:20]:  # what is written is what the environment does
+        env.state = data.vectors[i].astype(np.float64)  # type: ignore[attr-defined]
+        obs, *_ = env.step(int(data.actions[i].argmax()))
+        np.testing.assert_allclose(obs, data.vectors[i + 1], atol=1e-5)
+    with pytest.raises(ValueError, match=r"expected pictures, got vectors of 4 numbers; train with --recipe vector"):
+        _ = data.image_size
+
+
+def test_a_time_limit_is_no_end(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    made = settings(env_ids=("Pendulum-v1",), policy="random", steps=60, shard_steps=60, episode_length=300)
+    data = EpisodeDataset(collect(made, tmp_path / "pendulum", workers=1))
+    assert data.terminated is not None and not data.terminated.any()
+    assert data.lengths.tolist() == [201]
+
+
+def test_with_pixels_what_is_rendered_is_recorded_in_place_of_vectors(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    made = settings(env_ids=("blind_world:Shown-v0",), policy="random", steps=10, shard_steps=10, episode_length=10)
+    assert EpisodeDataset(collect(made, tmp_path / "vectors", workers=1)).vectors is not None
+    shown = EpisodeDataset(collect(replace(made, pixels=True), tmp_path / "pixels", workers=1))
+    assert shown.vectors is None and shown.image_size == 16
+    with pytest.raises(ValueError, match="different: pixels"):
+        collect(made, tmp_path / "pixels", workers=1)
+
+
+def test_of_goal_environments_the_achieved_goal_is_recorded_too(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    state = {"env_kwargs": (("obs_type", "state"),), "steps": 30, "shard_steps": 30}
+    made = settings(env_ids=("grasp_envs:grasp_envs/PointMaze-v0",), **state)
+    data = EpisodeDataset(collect(made, tmp_path / "maze", workers=1))
+    assert data.vectors is not None and data.goal_size == 2 and data.states is not None
+    np.testing.assert_allclose(data.vectors, np.c_[data.states, data.states[:, :2]], rtol=1e-6)

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from grasp_agent.evaluation.results import EntrantSummary, EpisodeResult, Results
-from grasp_agent.evaluation.statistics import mcnemar_exact, wilson_interval
+from grasp_agent.evaluation.statistics import Interval, mcnemar_exact, wilson_interval
 from grasp_agent.evaluation.tables import plot_success, results_table
 from grasp_agent.files.records import columns
 
@@ -90,6 +90,30 @@ def test_table_shows_what_the_summary_says_within_80_columns() -> None:
     zero = next(number for number, line in enumerate(lines) if line.strip().startswith("zero"))
     assert lines[zero].split() == ["zero", "0", "0", "-75", "0.15", "-0.5", "11.5"]
     assert lines[zero + 2].strip() == "p=0.250"
+
+
+def without_success(returns: dict[str, list[float]]) -> Results:
+    rows = [
+        row(name, episode, None, success=None, success_final=None, best_progress=None, total_return=values[episode])
+        for episode in range(4)
+        for name, values in returns.items()
+    ]
+    return Results({**SETTINGS, "entrants": {name: {} for name in returns}}, tuple(rows))
+
+
+def test_returns_are_compared_where_success_is_not_told(tmp_path: Path) -> None:
+    results = without_success({"grasp": [5.0, 6.0, 7.0, 8.0], "zero": [1.0, 2.0, 3.0, 4.0]})
+    first, other = results.summary()
+    assert (first.success, first.difference, other.p_value) == (None, None, None)
+    assert other.return_difference == Interval(-4.0, -4.0, -4.0)
+    assert other.return_p_value == pytest.approx(2 / 16)  # two of the sixteen ways to flip four signs
+    output = io.StringIO()
+    Console(width=80, file=output).print(results_table(results))
+    lines = [line.split() for line in output.getvalue().splitlines()]
+    assert ["grasp", "6.5", "50", "11.5"] in lines
+    assert ["zero", "2.5", "-4.0", "50", "11.5"] in lines
+    assert "success" not in output.getvalue().replace("tells no success", "").replace("no success", "")
+    assert plot_success(results, tmp_path / "returns.png").stat().st_size > 1000
 
 
 def test_the_tasks_own_word_for_progress_heads_its_column() -> None:

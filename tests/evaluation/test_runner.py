@@ -29,6 +29,7 @@ from grasp_agent.files.lock import locked
 from grasp_agent.models import LatentWorldModel, WorldModelConfig
 from grasp_agent.objectives.goal_distance import GoalDistance
 from grasp_agent.planning import GRASP, GradientDescent, MultiStart
+from grasp_agent.tasks import task_for
 
 register()
 SQUARE = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -198,9 +199,21 @@ def test_episodes_that_differ_between_entrants_are_refused() -> None:
         gym.registry.pop("tests/Drifting-v0")
 
 
-def test_environments_without_success_are_refused() -> None:
+def test_environments_without_success_are_compared_by_return() -> None:
+    results = evaluate(["zero", "random"], "Pendulum-v1", [1, 2], progress=False)
+    assert {(row.success, row.success_final, row.steps_to_success) for row in results.rows} == {(None, None, None)}
+    zero, random = results.summary()
+    assert zero.success is None and zero.return_difference is None
+    gains = [b.total_return - a.total_return for a, b in zip(results.of("zero"), results.of("random"), strict=True)]
+    assert random.return_difference is not None
+    assert random.return_difference.value == pytest.approx(sum(gains) / 2)
+
+
+def test_known_tasks_must_tell_success() -> None:
     with pytest.raises(ValueError, match="is_success"):
-        evaluate(["random"], "Pendulum-v1", [1], progress=False)
+        task_for("grasp_envs/PushT-v0").solved({})
+    assert task_for("Pendulum-v1").solved({}) is None
+    assert task_for("Pendulum-v1").solved({"success": True}) is True
 
 
 @pytest.mark.parametrize("seeds", [[], [1, 1], [-1]])
@@ -395,7 +408,7 @@ def test_push_t_with_everyone(tmp_path: Path) -> None:
     sac = sb3.SAC("MultiInputPolicy", env, buffer_size=10, policy_kwargs={"net_arch": [4]}, seed=0)
     sac.save(tmp_path / "sac.zip")
     entrants = {"grasp": agent, "sac": tmp_path / "sac.zip", "zero": "zero", "expert": "expert"}
-    results = evaluate(entrants, "grasp_envs/PushTReach-v0", [0, 1], env_kwargs=kwargs, progress=False)
+    results = evaluate(entrants, "grasp_envs/PushTReach-v0", [0, 1], env_kwargs=kwargs, progress=False, trust=True)
     assert len(results.rows) == 8
     assert all(row.steps == 10 for row in results.rows)
     assert [row.success for row in results.of("zero")] == [0, 0]

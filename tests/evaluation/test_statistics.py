@@ -9,6 +9,7 @@ from grasp_agent.evaluation.statistics import (
     bootstrap_mean,
     mcnemar_exact,
     paired_difference,
+    sign_flip,
     sign_flip_exact,
     wilson_interval,
 )
@@ -113,3 +114,14 @@ def test_bootstrap_mean_of_equal_values_has_no_width_and_of_none_is_refused() ->
     assert (interval.low, interval.value, interval.high) == (2.5, 2.5, 2.5)
     with pytest.raises(ValueError, match="at least one value"):
         bootstrap_mean([])
+
+
+def test_sign_flips_of_real_differences() -> None:
+    # of the 8 ways to flip three signs two have a mean at least as far from 0
+    assert sign_flip([1.0, 2.0, 3.0]) == pytest.approx(2 / 8)
+    assert sign_flip([0.5, -0.5]) == pytest.approx(1.0)
+    assert sign_flip([0.0, 0.0, 0.0]) == 1.0 == sign_flip([4.0])
+    many = [1.0 + 0.01 * i for i in range(40)]
+    assert sign_flip(many) == sign_flip(many) < 0.001
+    with pytest.raises(ValueError, match="at least one pair"):
+        sign_flip([])

@@ -301,7 +301,7 @@ def test_save_and_load_round_trip(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"backbone/config\.json, which is missing"):
         load_world_model(tmp_path / "m")
     (tmp_path / "m" / "config.json").write_text(json.dumps({**config, "kind": "other"}))
-    with pytest.raises(ValueError, match=r"expected a model of kind dino_wm or .* or sprites, got 'other'"):
+    with pytest.raises(ValueError, match=r"expected a model of kind dino_wm or .* or vector, got 'other'"):
         load_world_model(tmp_path / "m")
 
 

@@ -112,7 +112,9 @@ def test_frames_that_are_kept_cost_what_they_hold() -> None:
 
 
 def test_rendered_frames_are_recorded(tmp_path: Any) -> None:
-    settings = CollectSettings(("Slider-v0",), 60, policy="random", episode_length=30, shard_steps=60, resolution=10)
+    settings = CollectSettings(
+        ("Slider-v0",), 60, policy="random", episode_length=30, shard_steps=60, resolution=10, pixels=True
+    )
     data = EpisodeDataset(collect(settings, tmp_path / "data", workers=1))
     frames = data.frames(np.arange(31))
     columns = frames[:, 5].max(2).argmax(1)  # the brightest

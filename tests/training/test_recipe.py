@@ -227,7 +227,7 @@ def test_recipes_that_make_no_sense(changes: dict[str, float | str], message: st
 
 
 def test_the_named_recipes_are_whole(pusht_data: EpisodeDataset) -> None:
-    assert sorted(RECIPES) == ["dino_wm", "generic", "joint", "joint_grid", "pose", "sprites"]
+    assert sorted(RECIPES) == ["dino_wm", "generic", "joint", "joint_grid", "pose", "sprites", "vector"]
     for name in ("generic", "joint", "joint_grid", "pose"):
         recipe: Any = RECIPES[name](pusht_data)
         model = {LatentRecipe: LatentWorldModel, JointRecipe: JointEmbeddingModel}[type(recipe)](recipe.model)
@@ -291,7 +291,7 @@ def test_settings_of_a_named_recipe(pusht_data: EpisodeDataset) -> None:
     for call, message in (
         (
             lambda: make_recipe("best", pusht_data),
-            "recipe: expected one of dino_wm, generic, joint, joint_grid, pose, sprites",
+            "recipe: expected one of dino_wm, generic, joint, joint_grid, pose, sprites, vector",
         ),
         (
             lambda: make_recipe("joint", pusht_data, {"decoder": 1}),

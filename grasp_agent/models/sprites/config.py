@@ -67,6 +67,7 @@ class SpritesConfig:
         proposal_hidden: width of the network that proposes plans; 0 means that the model makes no proposals.
         proposal_depth: its residual blocks.
         proposal_steps: environment steps of a proposed plan.
+        look_ahead: environment steps that plans should span.
 
     Raises:
         ValueError: a size is out of range.
@@ -88,6 +89,7 @@ class SpritesConfig:
     proposal_hidden: int = 0
     proposal_depth: int = 3
     proposal_steps: int = 25
+    look_ahead: int = 25
 
     def __post_init__(self) -> None:
         sprites = tuple(Sprite(**sprite) if isinstance(sprite, dict) else sprite for sprite in self.sprites)

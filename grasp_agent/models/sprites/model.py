@@ -37,6 +37,7 @@ class SpritesModel(nn.Module):
         self.state_shape: tuple[int, ...] = (config.state_size,)
         self.history = config.history
         self.action_dim = config.action_dim
+        self.look_ahead = config.look_ahead
         self.action_block = 1
         self.action_limit = config.action_limit
         self.distance_weights = config.distance_weights

@@ -1,9 +1,8 @@
-"""What crosses the border between environment and agent: observations come in, actions go out.
+"""Observations as they come from environments, checked and brought to one form.
 
-Observations come single or batched, as arrays or in dictionaries, images with channels last or (as
-stable-baselines3's `VecTransposeImage` leaves them) first. They are checked and brought to one form, arrays
-[B, ...]: images uint8 [B, size, size, 3], vectors [B, features]. Actions leave in the action space's shape
-and dtype.
+They come single or batched, as arrays or in dictionaries, images with channels last or (as stable-baselines3's
+`VecTransposeImage` leaves them) first. They leave as arrays [B, ...]: images uint8 [B, size, size, 3], vectors
+[B, features].
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -23,6 +21,8 @@ AnyObservation = Array | Mapping[str, Array]
 IMAGE_KEYS = ("pixels", "image", "observation")
 VECTOR_KEYS = ("observation", "state")
 GOAL_KEYS = ("goal", "desired_goal")
+ACHIEVED_KEY = "achieved_goal"
+"""Where goal environments show the part of the observation that goals are about."""
 _ADVICE = "; this world model sees images: make the environment with obs_type='pixels'"
 
 
@@ -32,16 +32,18 @@ class ObservationReader:
 
     Attributes:
         image_size: side of the square images that are expected; None expects vectors.
+        needs_goal: whether an observation without a goal is an error; else it is its own goal.
     """
 
     image_size: int | None
+    needs_goal: bool = True
 
     def read(self, observation: AnyObservation, given_goal: Array | None) -> tuple[Array, Array, bool]:
         """Check an observation and find its goal.
 
         Args:
-            observation: an array, or a dictionary with one of `IMAGE_KEYS` or `VECTOR_KEYS`, and perhaps
-                `GOAL_KEYS`.
+            observation: an array, or a dictionary with one of `IMAGE_KEYS`, or with vectors as `vector_in` reads them,
+                and perhaps `GOAL_KEYS`.
             given_goal: a goal [1 or B, ...] that `read_array` returned; it takes precedence.
 
         Returns:
@@ -51,22 +53,26 @@ class ObservationReader:
             TypeError: not numbers.
             ValueError: wrong shape, dtype, size or keys, NaN or infinity, or no goal.
         """
-        goal = given_goal
-        if isinstance(observation, Mapping):
-            names = VECTOR_KEYS if self.image_size is None else IMAGE_KEYS
-            name = next((key for key in names if key in observation), None)
+        shown: Any = None
+        if not isinstance(observation, Mapping):
+            inputs, batched = self.read_array("observation", observation)
+        elif self.image_size is None:
+            vector, shown = vector_in(observation)
+            inputs, batched = self.read_array("observation", vector)
+        else:
+            name = next((key for key in IMAGE_KEYS if key in observation), None)
             if name is None:
                 raise ValueError(
-                    f"observation: expected a dictionary with one of the keys {', '.join(names)}, got"
-                    f" {', '.join(map(str, observation)) or 'an empty one'}"
-                    f"{'' if self.image_size is None else _ADVICE}"
+                    f"observation: expected a dictionary with one of the keys {', '.join(IMAGE_KEYS)}, got"
+                    f" {', '.join(map(str, observation)) or 'an empty one'}{_ADVICE}"
                 )
             inputs, batched = self.read_array(f"observation[{name!r}]", observation[name])
-            goal_name = next((key for key in GOAL_KEYS if key in observation), None)
-            if goal is None and goal_name is not None:
-                goal = self.read_array(f"observation[{goal_name!r}]", observation[goal_name])[0]
-        else:
-            inputs, batched = self.read_array("observation", observation)
+            shown = observation.get(_goal_key(observation))
+        if not self.needs_goal:
+            return inputs, np.zeros_like(inputs), batched  # the same all the time: a change would mean another goal
+        goal = given_goal
+        if goal is None and shown is not None:
+            goal = self.read_array(f"observation[{_goal_key(observation)!r}]", shown)[0]
         if goal is None:
             raise ValueError(
                 "goal: expected one from agent.reset(goal=...) or in the observation under"
@@ -99,6 +105,52 @@ class ObservationReader:
         if not np.isfinite(array).all():
             raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
         return array.reshape(-1, array.shape[-1]), array.ndim == 2
+
+
+def vector_in(observation: Mapping[str, Any]) -> tuple[Array, Array | None]:
+    """The numbers of a dictionary of vectors [..., D], and its goal of the same form, if it shows one.
+
+    Numbers are found under "observation" or "state", else they are all entries side by side, in the order of their
+    names. The goal of a goal environment is often about other numbers than "observation" holds. Then those of
+    "achieved_goal" are put behind the observation, and the goal is zeros with "desired_goal" behind them: give the
+    first numbers no weight in the distance.
+
+    Raises:
+        ValueError: there are no vectors.
+    """
+    shown = observation.get(_goal_key(observation))
+    goal = None if shown is None else np.asarray(shown)
+    name = next((key for key in VECTOR_KEYS if key in observation), None)
+    if name is not None:
+        vector = np.asarray(observation[name])
+        if goal is not None and ACHIEVED_KEY in observation and goal.shape != vector.shape:
+            nothing = np.zeros_like(vector, dtype=goal.dtype)
+            vector = np.concatenate([vector, np.asarray(observation[ACHIEVED_KEY])], axis=-1)
+            goal = np.concatenate([nothing, goal], axis=-1)
+        return vector, goal
+    others = sorted(key for key in observation if key not in (*GOAL_KEYS, ACHIEVED_KEY))
+    parts = [_as_array(f"observation[{key!r}]", observation[key]) for key in others]
+    if not parts or any(part.ndim not in (1, 2) or part.ndim != parts[0].ndim for part in parts):
+        shapes = ", ".join(f"{key} {list(part.shape)}" for key, part in zip(others, parts, strict=True))
+        raise ValueError(
+            f"observation: expected a dictionary of vectors (this world model takes vectors), got"
+            f" {shapes or 'an empty one'}"
+        )
+    return np.concatenate(parts, axis=-1), goal
+
+
+def _goal_key(observation: Any) -> str:
+    """Where a dictionary shows its goal, if it does."""
+    return next((key for key in GOAL_KEYS if key in observation), "")
+
+
+def goal_part(space: Mapping[str, Any]) -> int:
+    """How many of the last numbers of `vector_in` goals are about: of spaces by their keys; 0 means about all."""
+    name = next((key for key in VECTOR_KEYS if key in space), None)
+    goal = space.get(_goal_key(space))
+    if name is None or goal is None or ACHIEVED_KEY not in space or goal.shape == space[name].shape:
+        return 0
+    return int(np.prod(space[ACHIEVED_KEY].shape))
 
 
 def _as_array(name: str, value: Any) -> Array:
@@ -141,49 +193,3 @@ def _read_images(name: str, array: Array, size: int) -> tuple[Array, bool]:
             f" {array.shape}; make the environment with resolution={size}"
         )
     return images.reshape(-1, *channels_last), array.ndim == 4
-
-
-class ActionWriter:
-    """Turns flat actions into those of an action space.
-
-    Args:
-        space: a bounded `Box` of any shape.
-        action_dim: numbers in one action of the world model.
-
-    Attributes:
-        space: the action space.
-        low: its lower bounds, [action_dim].
-        high: its upper bounds, [action_dim].
-
-    Raises:
-        TypeError: the space is not a `Box`.
-        ValueError: it has infinite bounds, or another size than the model's actions.
-    """
-
-    def __init__(self, space: spaces.Space[Any], action_dim: int) -> None:
-        if not isinstance(space, spaces.Box):
-            raise TypeError(
-                f"action_space: expected a gymnasium.spaces.Box (continuous actions), got {type(space).__name__}"
-            )
-        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-            raise ValueError(
-                f"action_space: expected finite bounds, got {space}; wrap the environment in"
-                " gymnasium.wrappers.RescaleAction"
-            )
-        size = int(np.prod(space.shape))
-        if size != action_dim:
-            batched = space.shape != () and int(np.prod(space.shape[1:])) == action_dim
-            raise ValueError(
-                f"action_space: expected {action_dim} numbers per action as in the world model, got {size} in {space}"
-                f"{'; for a vector environment pass its single_action_space' * batched}"
-            )
-        self.space = space
-        self.low: Array = space.low.reshape(-1)
-        self.high: Array = space.high.reshape(-1)
-
-    def write(self, actions: Array) -> Array:
-        """Cast actions [B, action_dim] to the space's dtype and shape [B, ...], inside its bounds."""
-        values = actions.reshape(-1, *self.space.shape)
-        if np.issubdtype(self.space.dtype, np.integer):
-            values = np.rint(values)
-        return np.clip(values, self.space.low, self.space.high).astype(self.space.dtype)

@@ -1,21 +1,18 @@
-"""What crosses the border: observations of every form come in, actions of the space's form go out."""
+"""Observations of every form come in, and leave in one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from closed_loop import PLANNER, make_agent
-from dot_world import ENV_ID, DotModel, draw, register
+from dot_world import DotModel, draw, register
 from gymnasium import spaces
 
-from grasp_agent.agent.agent import MPCAgent
-from grasp_agent.agent.spaces import ActionWriter, ObservationReader
-from grasp_agent.core.types import Budget
+from grasp_agent.agent.observations import ObservationReader, goal_part, vector_in
 
 register()
 GOOD = draw(np.zeros(2))
@@ -178,48 +175,46 @@ def test_says_so_too_if_an_observation_holds_a_path() -> None:
         make_agent().predict({"pixels": GOOD, "goal": "goal.png"})
 
 
-# ---- actions -----------------------------------------------------------------------------------------------
+# ---- dictionaries of vectors -------------------------------------------------------------------------------
 
 
-def test_actions_have_the_shape_dtype_and_bounds_of_the_space() -> None:
-    space = spaces.Box(np.array([[-0.3], [0.1]]), np.array([[0.2], [0.4]]), dtype=np.float64)
-    agent = MPCAgent(DotModel(pixels=False), space, PLANNER, horizon=3, budget=Budget(iterations=40))
-    action, _ = agent.predict({"observation": np.array([1.0, 1.0]), "desired_goal": np.array([-1.0, -1.0])})
-    assert space.contains(action)
-    np.testing.assert_allclose(action, [[-0.3], [0.1]], atol=1e-6)
+def test_the_achieved_goal_joins_the_observation_where_goals_are_about_other_numbers() -> None:
+    shown = {"observation": [1.0, 2.0, 3.0], "achieved_goal": [4.0, 5.0], "desired_goal": [6.0, 7.0]}
+    inputs, goals, batched = VECTORS.read({key: np.array(value) for key, value in shown.items()}, None)
+    assert (inputs.tolist(), goals.tolist(), batched) == ([[1, 2, 3, 4, 5]], [[0, 0, 0, 6, 7]], False)
+    many = {key: np.array([value, value]) for key, value in shown.items()}
+    assert VECTORS.read(many, None)[0].shape == (2, 5)
 
 
-def test_written_actions_are_rounded_for_integers_and_clipped_for_all() -> None:
-    whole = ActionWriter(spaces.Box(-2, 3, (2,), np.int32), 2)
-    assert whole.write(np.array([[0.6, -0.6], [9.0, -9.0]])).tolist() == [[1, -1], [3, -2]]
-    assert whole.write(np.zeros((1, 2))).dtype == np.int32
-    real = ActionWriter(spaces.Box(np.array([-1, 0], np.float32), np.array([1, 5], np.float32)), 2)
-    assert real.write(np.array([[-2.0, -2.0], [0.5, 7.0]])).tolist() == [[-1.0, 0.0], [0.5, 5.0]]
-    assert (real.low.tolist(), real.high.tolist()) == ([-1.0, 0.0], [1.0, 5.0])
+def test_the_achieved_goal_is_left_out_where_goals_are_observations() -> None:
+    same = {"observation": np.ones(2), "achieved_goal": np.ones(2), "desired_goal": np.zeros(2)}
+    inputs, goals, _ = VECTORS.read(same, None)
+    assert (inputs.tolist(), goals.tolist()) == ([[1, 1]], [[0, 0]])
 
 
-@pytest.mark.parametrize(
-    ("space", "error", "message"),
-    [
-        (spaces.Discrete(4), TypeError, "expected a gymnasium.spaces.Box .* got Discrete"),
-        (spaces.Box(-np.inf, np.inf, (2,)), ValueError, "finite bounds"),
-        (spaces.Box(0, np.inf, (2,)), ValueError, "finite bounds"),
-        (spaces.Box(-1, 1, (3,)), ValueError, r"expected 2 numbers per action .* got 3 in Box\(.*\)$"),
-        (spaces.Box(-1, 1, (3, 1)), ValueError, r"expected 2 numbers per action .* got 3 in Box\(.*\)$"),
-    ],
-)
-def test_refuses_action_spaces_it_cannot_act_in(space: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        MPCAgent(DotModel(), space, PLANNER)
+def test_other_dictionaries_of_vectors_are_read_in_the_order_of_their_names() -> None:
+    vector, goal = vector_in({"z": np.array([3.0]), "a": np.array([1.0, 2.0]), "goal": np.zeros(3)})
+    assert vector.tolist() == [1.0, 2.0, 3.0]
+    assert goal is not None and goal.tolist() == [0.0, 0.0, 0.0]
 
 
-def test_points_from_a_vector_environments_action_space_to_that_of_one_environment() -> None:
-    envs = gym.make_vec(ENV_ID, num_envs=3, vectorization_mode="sync")
-    with pytest.raises(ValueError, match=r"expected 2 numbers per action .* got 6 .* pass its single_action_space"):
-        make_agent_for(envs.action_space)
-    make_agent_for(envs.single_action_space)
-    envs.close()
+@pytest.mark.parametrize("shown", [{}, {"goal": np.zeros(2)}, {"speed": np.float64(2.0)}, {"a": np.zeros((2, 2, 3))}])
+def test_dictionaries_without_vectors_are_refused(shown: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="expected a dictionary of vectors"):
+        vector_in(shown)
 
 
-def make_agent_for(space: spaces.Space[Any]) -> MPCAgent:
-    return MPCAgent(DotModel(pixels=False), space, PLANNER)
+def test_the_goal_part_says_which_numbers_goals_are_about() -> None:
+    def box(size: int) -> spaces.Box:
+        return spaces.Box(-1, 1, (size,))
+
+    assert goal_part({"observation": box(4), "achieved_goal": box(2), "desired_goal": box(2)}) == 2
+    assert goal_part({"observation": box(2), "achieved_goal": box(2), "desired_goal": box(2)}) == 0
+    assert goal_part({"observation": box(4)}) == 0
+
+
+def test_without_need_of_a_goal_none_is_asked_for_and_none_is_taken() -> None:
+    reader = ObservationReader(None, needs_goal=False)
+    inputs, goals, _ = reader.read(np.array([1.0, 2.0]), None)
+    assert (inputs.tolist(), goals.tolist()) == ([[1, 2]], [[0, 0]])
+    assert reader.read({"observation": np.ones(2), "goal": np.ones(2)}, None)[1].tolist() == [[0, 0]]

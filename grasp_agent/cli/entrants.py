@@ -1,0 +1,143 @@
+"""From the words of a command to the entrants of an evaluation."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from grasp_agent.cli.options import say
+from grasp_agent.tasks import DEFAULT_TASK, foreign_to, objective_for, task_for
+
+
+@dataclass(frozen=True)
+class Planning:
+    """How the planners among the entrants plan.
+
+    Attributes:
+        model: world model: a shipped name, a folder, a hub id, or "module:factory"; None means what ships for the
+            environment.
+        seconds: wall-clock budget of a decision; None means the planner's own number of iterations.
+        horizon: model steps a plan spans; None means 25 environment steps.
+        replan_every: environment steps between plans.
+        goal_weights: how much each latent number counts in the distance to a goal; none means what the task says.
+    """
+
+    model: str | None = None
+    seconds: float | None = None
+    horizon: int | None = None
+    replan_every: int = 1
+    goal_weights: tuple[float, ...] = ()
+
+
+def entrants_of(
+    policies: tuple[str, ...], env: str, env_kwargs: Mapping[str, Any], planning: Planning, trust: bool
+) -> dict[str, Any]:
+    """Turn policy names into entrants of an evaluation.
+
+    Args:
+        policies: names of planners, references and baselines; NAME=PATH.zip; NAME=module:factory, whose factory makes
+            an object with `predict`.
+        env: environment id.
+        env_kwargs: its arguments.
+        planning: how planners plan.
+        trust: whether to load .zip files of others.
+
+    Raises:
+        ValueError: a name that is unknown or given twice, or settings that do not suit the model.
+    """
+    from grasp_agent.evaluation import REFERENCES
+    from grasp_agent.evaluation.policies import saved_policy
+    from grasp_agent.planning import PLANNERS
+
+    entrants: dict[str, Any] = {}
+    baselines = {**DEFAULT_TASK.baselines, **task_for(env).baselines}
+    for policy in policies:
+        name, _, source = policy.partition("=")
+        if not name:
+            raise ValueError(f"--policy {policy}: expected a name before the =, as in mine=my_policy.zip")
+        if name in entrants:
+            raise ValueError(f"--policy {name}: expected different names, got {name!r} twice")
+        if source.endswith(".zip"):
+            entrants[name] = saved_policy(source, trust=trust)
+        elif ":" in source:
+            entrants[name] = made_by(f"--policy {name}", source)
+        elif source:
+            entrants[name] = source
+        elif name in baselines:
+            entrants[name] = baselines[name]
+        elif name in REFERENCES:
+            entrants[name] = name
+        elif name in PLANNERS:
+            entrants[name] = _planner(name, env, env_kwargs, planning)
+        else:
+            known = [*PLANNERS, *REFERENCES, *baselines, "NAME=PATH.zip", "NAME=module:factory"]
+            raise ValueError(f"--policy {policy}: expected one of {', '.join(known)}")
+    return entrants
+
+
+def made_by(option: str, source: str) -> Any:
+    """What "module:factory" makes, called without arguments.
+
+    Args:
+        option: what the user typed it for, for the error messages.
+        source: a module that Python finds, the current folder included, and a function or class in it.
+
+    Raises:
+        ValueError: there is no such module or factory.
+    """
+    module, _, factory = source.partition(":")
+    try:
+        make = getattr(importlib.import_module(module), factory)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{option}: expected a module that is installed or lies in the current folder, got {module!r} ({error})"
+        ) from None
+    except AttributeError:
+        raise ValueError(f"{option}: expected a function or class of {module!r}, got {factory!r}") from None
+    if not callable(make):
+        raise ValueError(f"{option}: expected a function or class, got {source!r}, a {type(make).__name__}")
+    return make()
+
+
+def _planner(name: str, env: str, env_kwargs: Mapping[str, Any], planning: Planning) -> Any:
+    from grasp_agent.agent.agent import MPCAgent
+    from grasp_agent.core.types import Budget
+    from grasp_agent.models import load_world_model
+    from grasp_agent.planning import planner_for
+    from grasp_agent.rollouts.environments import make_env
+
+    name_of_model = planning.model or task_for(env).model
+    if name_of_model is None:
+        raise ValueError(
+            f"--model: expected a world model, none ships for {env}; make one with `grasp-agent collect --env {env}`"
+            " and `grasp-agent train`"
+        )
+    model: Any = made_by("--model", name_of_model) if _is_factory(name_of_model) else load_world_model(name_of_model)
+    if foreign := foreign_to(env, env_kwargs, model):
+        say(f"note: {foreign}")
+    with closing(make_env(env, **env_kwargs)) as probe:
+        space = probe.action_space
+        weights = planning.goal_weights
+        if weights and (len(weights),) != tuple(model.state_shape):
+            raise ValueError(
+                f"--goal-weights: expected {model.state_shape[0]} numbers, one per number of the latent, got"
+                f" {len(weights)}"
+            )
+        shows_goal = task_for(env).goal(*probe.reset(seed=0)) is not None
+        objective = objective_for(env, model, shows_goal, weights)
+    return MPCAgent(
+        model,
+        space,
+        planner_for(name, model, objective),
+        objective=objective,
+        budget=None if planning.seconds is None else Budget(iterations=10_000, seconds=planning.seconds),
+        horizon=planning.horizon,
+        replan_every=planning.replan_every,
+    )
+
+
+def _is_factory(model: str) -> bool:
+    return ":" in model and not model.startswith((".", "/", "~")) and "\\" not in model

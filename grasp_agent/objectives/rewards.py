@@ -1,0 +1,60 @@
+"""What a plan earns, as the world model foresees it: for tasks that reward instead of showing a goal.
+
+With r_t the reward and c_t the chance to go on that the model foresees for step t, and V the value after the plan,
+
+    return = sum_{t=1..T} gamma^(t-1) (c_1 ... c_{t-1}) r_t  +  gamma^T (c_1 ... c_T) V(s_T),      cost = - return.
+
+The value after a short plan is how TD-MPC looks far ahead (Hansen et al., arXiv 2203.04955).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from grasp_agent.core.capabilities import Rewarding
+
+
+@dataclass(frozen=True, eq=False)
+class Rewards:
+    """Minus the return that a world model foresees.
+
+    Attributes:
+        model: foresees rewards.
+        terminal: weight of the value after the plan; 0 leaves it out.
+
+    Raises:
+        TypeError: the model foresees no rewards.
+        ValueError: the weight is out of range.
+    """
+
+    model: Rewarding
+    terminal: float = 1.0
+    goalless = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, Rewarding) or not self.model.rewards:
+            raise TypeError(
+                f"Rewards.model: expected a world model that foresees rewards, got {type(self.model).__name__}, which"
+                " does not; train it on data with rewards"
+            )
+        if not (math.isfinite(self.terminal) and self.terminal >= 0):
+            raise ValueError(f"Rewards.terminal: expected a finite weight of 0 or more, got {self.terminal}")
+
+    def state_cost(self, states: Tensor, goal: Tensor) -> Tensor:
+        """Minus the value of `states` [N, *S] -> [N]; the goal is not looked at."""
+        return -self.model.value(states)
+
+    def trajectory_cost(self, states: Tensor, actions: Tensor, goal: Tensor) -> Tensor:
+        """Minus the return of `states` [N, T, *S] reached by `actions` [N, T, A] -> [N]; the goal is not looked at."""
+        n, steps = states.shape[:2]
+        rewards, goes_on = (x.view(n, steps) for x in self.model.outcome(states.flatten(0, 1), actions.flatten(0, 1)))
+        alive = torch.cumprod(torch.cat([torch.ones_like(goes_on[:, :1]), goes_on], dim=1), dim=1)  # [N, T + 1]
+        worth = self.model.discount ** torch.arange(steps + 1, dtype=alive.dtype, device=alive.device)
+        earned = (worth[:-1] * alive[:, :-1] * rewards).sum(1)
+        if self.terminal:
+            earned = earned + self.terminal * worth[-1] * alive[:, -1] * self.model.value(states[:, -1])
+        return -earned

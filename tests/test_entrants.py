@@ -1,0 +1,129 @@
+"""From the words of a command to entrants: factories of one's own, what ships, and notes about foreign models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from grasp_agent.agent.agent import MPCAgent
+from grasp_agent.cli.app import main
+from grasp_agent.cli.entrants import Planning, entrants_of, made_by
+from grasp_agent.models import VectorModel, load_world_model
+from grasp_agent.models.vector import VectorConfig
+from grasp_agent.objectives import GoalDistance, Rewards
+from grasp_agent.tasks import foreign_to, objective_for
+
+OWN = """
+import torch
+
+class Still:
+    def predict(self, observation, state=None, episode_start=None, deterministic=True):
+        return torch.zeros(1).numpy(), state
+
+def policy():
+    return Still()
+
+class Model:
+    state_shape, history, action_dim, action_block = (3,), 1, 1, 1
+    rewards, discount = True, 0.9
+
+    def encode(self, obs):
+        return torch.as_tensor(obs, dtype=torch.float32)
+
+    def predict(self, states, actions):
+        return states[:, -1] + 0.0 * actions[:, -1]
+
+    def outcome(self, states, actions):
+        return -actions[:, 0] ** 2, torch.ones(len(states))
+
+    def value(self, states):
+        return states[:, 0]
+
+number = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "own_things.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_a_model_and_a_policy_of_ones_own_play(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(
+        ["evaluate", "--env", "Pendulum-v1", "--model", "own_things:Model", "--policy", "grasp", "--policy",
+         "still=own_things:policy", "--episodes", "1", "--out", str(own / "out")]
+    )  # fmt: skip
+    table = capsys.readouterr().out
+    assert "still" in table and "the environment tells no success" in " ".join(table.split())
+    assert (own / "out" / "results.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("no_such_file:make", "expected a module that is installed or lies in the current folder, got 'no_such_file'"),
+        ("own_things:nothing", "expected a function or class of 'own_things', got 'nothing'"),
+        ("own_things:number", "expected a function or class, got 'own_things:number', a int"),
+    ],
+)
+def test_what_is_no_factory_is_refused(own: Path, source: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        made_by("--model", source)
+
+
+def test_where_no_model_ships_one_is_asked_for() -> None:
+    with pytest.raises(ValueError, match="none ships for Pendulum-v1; make one with `grasp-agent collect"):
+        entrants_of(("grasp",), "Pendulum-v1", {}, Planning(), trust=False)
+
+
+def test_the_model_that_ships_for_the_environment_is_taken() -> None:
+    entrants = entrants_of(("grasp",), "grasp_envs:grasp_envs/Wall-v0", {}, Planning(), trust=False)
+    agent = entrants["grasp"]
+    assert isinstance(agent, MPCAgent) and agent.horizon == 45
+    assert load_world_model("wall").trained_on[0]["env_ids"] == ["grasp_envs:grasp_envs/Wall-v0"]
+
+
+def test_the_agent_acts_in_the_space_that_the_arguments_make() -> None:
+    kwargs = {"control": "absolute"}
+    entrants = entrants_of(("grasp",), "grasp_envs:grasp_envs/PushTReach-v0", kwargs, Planning(), trust=False)
+    assert float(entrants["grasp"].action_space.high.max()) == 512.0
+
+
+# ---- what a task says of a model ---------------------------------------------------------------------------
+
+
+def a_model(**changes: Any) -> VectorModel:
+    torch.manual_seed(0)
+    return VectorModel(VectorConfig(size=3, action_dim=1, hidden=8, **changes))
+
+
+def test_a_model_of_another_world_is_noted() -> None:
+    model = a_model()
+    assert foreign_to("Pendulum-v1", {}, model) is None, "nothing is known of it"
+    model.trained_on = ({"env_ids": ["grasp_envs:grasp_envs/PointMaze-v0"], "env_kwargs": [["maze", "medium"]]},)
+    maze = "grasp_envs/PointMaze-v0"
+    assert foreign_to(maze, {"maze": "medium", "goals": "any", "obs_type": "pixels", "hindsight": 9}, model) is None
+    told = foreign_to(maze, {}, model)
+    assert told == f"the world model was trained on {maze} maze=medium, and {maze} may be another world"
+    assert "and Pendulum-v1 may be" in str(foreign_to("Pendulum-v1", {}, model))
+
+
+def test_environments_of_one_task_are_one_world() -> None:
+    model = a_model()
+    model.trained_on = ({"env_ids": ["grasp_envs:grasp_envs/PushTReach-v0"], "env_kwargs": [["goal_horizon", 50]]},)
+    assert foreign_to("grasp_envs/PushT-v0", {}, model) is None
+    assert foreign_to("grasp_envs/PushT-v0", {"control": "absolute"}, model) is not None
+
+
+def test_rewards_judge_plans_only_where_there_is_no_goal() -> None:
+    blind, told = a_model(), a_model(outcome_hidden=8)
+    assert isinstance(objective_for("Pendulum-v1", told, shows_goal=False), Rewards)
+    assert objective_for("Pendulum-v1", told, shows_goal=True) is None
+    assert objective_for("Pendulum-v1", blind, shows_goal=False) is None
+    weighed = objective_for("Pendulum-v1", told, shows_goal=False, weights=(1.0, 0.0, 0.0))
+    assert isinstance(weighed, GoalDistance)
