@@ -59,8 +59,9 @@ def trained_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_examples_are_short_and_all_tested() -> None:
     found = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in EXAMPLES.glob("*.py")}
+    study = found.pop("ball_navigation.py")  # a study with a film; its tests are in test_ball_navigation.py
     assert set(found) == {"quickstart.py", "record_video.py", "compare_with_sb3.py", "train_sb3_baseline.py"}
-    assert max(found.values()) <= 90
+    assert max(found.values()) <= 90 and study <= 450
 
 
 def test_quickstart(world_model: Path) -> None:
