@@ -106,16 +106,17 @@ def foreign_to(env_id: str, env_kwargs: Mapping[str, Any], model: WorldModel) ->
         env_kwargs: the arguments of that environment.
         model: the model.
     """
-    task = task_for(env_id)
-    shown = {*task.picture_kwargs, *(key for kwargs in task.policy_kwargs for key in kwargs), RENDERED}
-    no_matter = {*shown, *task.goal_kwargs, HINDSIGHT}
 
     def world(name: str, kwargs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        task = task_for(name)
+        shown = {*task.picture_kwargs, *(key for one in task.policy_kwargs for key in one), RENDERED}
+        no_matter = {*shown, *task.goal_kwargs, HINDSIGHT}
         return _bare(name), {key: value for key, value in kwargs.items() if key not in no_matter}
 
+    ids = task_for(env_id).env_ids
     asked = world(env_id, env_kwargs)
     known = [world(name, dict(folder["env_kwargs"])) for folder in trained_on(model) for name in folder["env_ids"]]
-    if not known or any(kwargs == asked[1] and (name == asked[0] or name in task.env_ids) for name, kwargs in known):
+    if not known or any(kwargs == asked[1] and (name == asked[0] or name in ids) for name, kwargs in known):
         return None
     names = dict.fromkeys(_named(*one) for one in known)
     return f"the world model was trained on {', '.join(names)}, and {_named(*asked)} may be another world"
