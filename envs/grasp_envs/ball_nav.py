@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -13,9 +12,8 @@ from numpy.typing import NDArray
 
 from grasp_envs.ball_nav_policy import BallNavPolicy, Point
 from grasp_envs.canvas import Canvas, Image, colour_of
-from grasp_envs.validation import as_numbers, check_choice, check_integer
-
-Array = NDArray[np.float64]
+from grasp_envs.goal_rewards import GoalRewards
+from grasp_envs.validation import Array, as_numbers, as_unit_action, check_choice, check_integer, options_of
 
 OBS_TYPES = ("state", "pixels")
 REWARD_TYPES = ("sparse", "dense")
@@ -37,7 +35,7 @@ BALL_COLOUR = (65, 105, 225)
 GOAL_COLOUR = (160, 190, 245)
 
 
-class BallNavEnv(gym.Env[Any, Any]):
+class BallNavEnv(GoalRewards, gym.Env[Any, Any]):
     """Bring a ball to a goal behind a barrier.
 
     ## Description
@@ -146,13 +144,8 @@ class BallNavEnv(gym.Env[Any, Any]):
             ValueError: unknown options, or a state or goal that is no place for the ball.
         """
         super().reset(seed=seed)
-        options = options or {}
-        unknown = sorted(set(options) - {"state", "goal"})
-        if unknown:
-            raise ValueError(f'expected options among "state" and "goal", got {unknown}, try one of the two.')
-        state, goal = (
-            None if options.get(name) is None else _as_place(name, options[name]) for name in ("state", "goal")
-        )
+        asked = zip(("state", "goal"), options_of(options), strict=True)
+        state, goal = (None if value is None else _as_place(name, value) for name, value in asked)
         ball, target = state or self._draw(-1.0), goal or self._draw(1.0)
         while math.dist(ball, target) < TOLERANCE and (state is None or goal is None):
             ball, target = state or self._draw(-1.0), goal or self._draw(1.0)
@@ -167,7 +160,7 @@ class BallNavEnv(gym.Env[Any, Any]):
         Raises:
             ValueError: the action is not two finite numbers.
         """
-        right, up = _as_action(action)
+        right, up = as_unit_action(action, self.action_space)
         self._ball = moved(*self._ball, STEP * right, STEP * up)
         self._elapsed += 1
         info = self._info()
@@ -184,18 +177,6 @@ class BallNavEnv(gym.Env[Any, Any]):
         return self._visualizer.draw(self._ball, goal=self._goal)
 
     # ------------------------------------------------------------------ beyond gymnasium
-
-    @property
-    def compute_reward(self) -> Callable[[Any, Any, Any], Any]:
-        """`compute_reward(achieved, desired, info)` for goals [..., 2], returning rewards [...] (float64).
-
-        Only with `obs_type="state"`: its presence is how stable-baselines3 recognises a goal environment.
-        """
-        if self.obs_type != "state":
-            raise AttributeError(
-                f'compute_reward expected obs_type="state", got {self.obs_type!r}: it has no achieved_goal.'
-            )
-        return self._compute_reward
 
     def get_state(self) -> Array:
         """x and y of the ball, float64 [2]."""
@@ -320,20 +301,6 @@ def _as_place(name: str, value: Any) -> Point:
             f"|y| < {BARRIER_HALF_HEIGHT:g}, got {[x, y]}, try a place such as [0, -0.5]."
         )
     return x, y
-
-
-def _as_action(action: Any) -> tuple[float, float]:
-    """The two numbers of an action, clipped to [-1, 1]."""
-    values = np.asarray(action)
-    if values.shape != (2,) or values.dtype.kind not in "fiu":
-        raise ValueError(
-            f"expected an action of 2 numbers, got shape {values.shape} and dtype {values.dtype}, "
-            "try env.action_space.sample() for an example."
-        )
-    right, up = float(values[0]), float(values[1])
-    if not (math.isfinite(right) and math.isfinite(up)):
-        raise ValueError(f"expected a finite action, got {[right, up]}, try values inside [-1, 1].")
-    return min(max(right, -1.0), 1.0), min(max(up, -1.0), 1.0)
 
 
 # ---------------------------------------------------------------------- pictures

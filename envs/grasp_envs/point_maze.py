@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -11,9 +10,10 @@ import numpy as np
 from gymnasium import spaces
 
 from grasp_envs.canvas import EVERYWHERE, Canvas, Image, colour_of, mix
+from grasp_envs.goal_rewards import GoalRewards
 from grasp_envs.point_maze_policy import PointMazePolicy
 from grasp_envs.point_maze_simulation import DT, MAX_SPEED, Array, Maze, PointMazeSimulation
-from grasp_envs.validation import as_numbers, check_choice, check_integer
+from grasp_envs.validation import as_numbers, as_unit_action, check_choice, check_integer, options_of
 
 OBS_TYPES = ("state", "pixels")
 GOALS = ("far", "any")
@@ -32,7 +32,7 @@ GOAL_COLOUR = (250, 190, 190)
 DRAWN_RADIUS = 0.3
 
 
-class PointMazeEnv(gym.Env[Any, Any]):
+class PointMazeEnv(GoalRewards, gym.Env[Any, Any]):
     """A ball that is pushed through a maze, without MuJoCo.
 
     ## Description
@@ -183,7 +183,7 @@ class PointMazeEnv(gym.Env[Any, Any]):
         Raises:
             ValueError: the action is not two finite numbers.
         """
-        self.simulation.step(*_check_action(action), self.frame_skip)
+        self.simulation.step(*as_unit_action(action, self.action_space), self.frame_skip)
         self._elapsed += 1
         info = self._info()
         reward = float(self._compute_reward(info["state"][:2], self._goal, info))
@@ -199,18 +199,6 @@ class PointMazeEnv(gym.Env[Any, Any]):
         return self._visualizer.draw(self.simulation.x, self.simulation.y, self._goal)
 
     # ------------------------------------------------------------------ beyond gymnasium
-
-    @property
-    def compute_reward(self) -> Callable[[Any, Any, Any], Any]:
-        """`compute_reward(achieved, desired, info)` for goals [..., 2], returning rewards [...] (float64).
-
-        Only with `obs_type="state"`: its presence is how stable-baselines3 recognises a goal environment.
-        """
-        if self.obs_type != "state":
-            raise AttributeError(
-                f'compute_reward expected obs_type="state", got {self.obs_type!r}: it has no achieved_goal.'
-            )
-        return self._compute_reward
 
     def get_state(self) -> Array:
         """float64 [4]: x, y [cells], velocity x, y [cells/s]."""
@@ -265,11 +253,7 @@ class PointMazeEnv(gym.Env[Any, Any]):
     # ------------------------------------------------------------------ checks of input
 
     def _check_options(self, options: dict[str, Any] | None) -> tuple[Array | None, Array | None]:
-        options = options or {}
-        unknown = sorted(set(options) - {"state", "goal"})
-        if unknown:
-            raise ValueError(f'expected options among "state" and "goal", got {unknown}, try one of the two.')
-        state, goal = options.get("state"), options.get("goal")
+        state, goal = options_of(options)
         return (
             None if state is None else self._check_state(state),
             None if goal is None else self._check_place("goal", as_numbers("goal", goal, (2,), "x, y")),
@@ -374,20 +358,6 @@ def goal_distance(achieved: Any, desired: Any) -> Any:
 def _at_rest(place: Array) -> Array:
     """The state [4] of a ball that rests at `place` [2]."""
     return np.concatenate([place, [0.0, 0.0]])
-
-
-def _check_action(action: Any) -> tuple[float, float]:
-    """The push along x and y, held within [-1, 1]."""
-    values = np.asarray(action)
-    if values.shape != (2,) or values.dtype.kind not in "fiu":
-        raise ValueError(
-            f"expected an action of 2 numbers, got shape {values.shape} and dtype {values.dtype}, "
-            "try env.action_space.sample() for an example."
-        )
-    x, y = float(values[0]), float(values[1])
-    if not (math.isfinite(x) and math.isfinite(y)):
-        raise ValueError(f"expected a finite action, got {[x, y]}, try values inside Box(-1, 1, (2,), float32).")
-    return min(max(x, -1.0), 1.0), min(max(y, -1.0), 1.0)
 
 
 _WALL, _FLOOR = colour_of(WALL_COLOUR), colour_of(FLOOR_COLOUR)

@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from grasp_envs.canvas import Image
 from grasp_envs.human_window import HumanWindow
+from grasp_envs.pusht_checks import MAX_SPEED, check_range, check_state
 from grasp_envs.pusht_expert import PushTExpert
 from grasp_envs.pusht_rendering import PushTRenderer
 from grasp_envs.pusht_simulation import (
@@ -22,7 +23,7 @@ from grasp_envs.pusht_simulation import (
     keypoints,
     random_start,
 )
-from grasp_envs.validation import MAX_SPEED, as_numbers, check_choice, check_integer, check_range, check_state
+from grasp_envs.validation import as_action, as_numbers, check_choice, check_integer, options_of
 
 OBS_TYPES = ("state", "environment_state_agent_pos", "pixels", "pixels_agent_pos")
 CONTROLS = ("relative", "absolute")
@@ -341,15 +342,7 @@ class PushTEnv(gym.Env[Any, Any]):
 
     def _to_target(self, action: Any) -> tuple[float, float]:
         """The absolute target [px] of an action."""
-        values = np.asarray(action)
-        if values.shape != (2,) or values.dtype.kind not in "fiu":
-            raise ValueError(
-                f"expected an action of 2 numbers, got shape {values.shape} and dtype {values.dtype}, "
-                "try env.action_space.sample() for an example."
-            )
-        x, y = float(values[0]), float(values[1])
-        if not (math.isfinite(x) and math.isfinite(y)):
-            raise ValueError(f"expected a finite action, got {[x, y]}, try values inside {self.action_space}.")
+        x, y = as_action(action, self.action_space)
         if self.control == "relative":
             # Held inside the arena, or an agent could walk away through the walls for ever.
             x = self.simulation.agent_x + RELATIVE_REACH * min(max(x, -1.0), 1.0)
@@ -365,11 +358,7 @@ class PushTEnv(gym.Env[Any, Any]):
         return np.array([min(max(dx, -1.0), 1.0), min(max(dy, -1.0), 1.0)], dtype=np.float32)
 
     def _check_options(self, options: dict[str, Any] | None) -> tuple[Array | None, Array | None]:
-        options = options or {}
-        unknown = sorted(set(options) - {"state", "goal"})
-        if unknown:
-            raise ValueError(f'expected options among "state" and "goal", got {unknown}, try one of the two.')
-        state, goal = options.get("state"), options.get("goal")
+        state, goal = options_of(options)
         return (
             None if state is None else check_state("state", state, 0.0, ARENA),
             None if goal is None else self._check_goal(goal),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 from grasp_envs.canvas import Image
+from grasp_envs.goal_rewards import GoalRewards
 from grasp_envs.pusht import STATE_HIGH, STATE_LOW, PushTEnv, block_of, corners
+from grasp_envs.pusht_checks import check_state
 from grasp_envs.pusht_expert import PushTExpert
 from grasp_envs.pusht_rendering import PushTRenderer
 from grasp_envs.pusht_simulation import ARENA, Array, random_start
-from grasp_envs.validation import check_choice, check_integer, check_state
+from grasp_envs.validation import check_choice, check_integer
 
 REWARD_TYPES = ("sparse", "dense")
 SUCCESS_TYPES = ("pose", "strict")
@@ -30,7 +31,7 @@ _GOAL_LOW: Array = np.array([*STATE_LOW[:4], -1.0, -1.0])
 _GOAL_HIGH: Array = np.array([*STATE_HIGH[:4], 1.0, 1.0])
 
 
-class PushTReachEnv(PushTEnv):
+class PushTReachEnv(GoalRewards, PushTEnv):
     """Push-T from one state to another, both taken from a trajectory of the scripted expert.
 
     ## Description
@@ -116,18 +117,6 @@ class PushTReachEnv(PushTEnv):
         self._elapsed = 0
         self._steps_within = 0
         self._set_goal(self.simulation.get_state())
-
-    @property
-    def compute_reward(self) -> Callable[[Any, Any, Any], Any]:
-        """`compute_reward(achieved, desired, info)` for goals [..., 6], returning rewards [...] (float64).
-
-        Only with `obs_type="state"`: its presence is how stable-baselines3 recognises a goal environment.
-        """
-        if self.obs_type != "state":
-            raise AttributeError(
-                f'compute_reward expected obs_type="state", got {self.obs_type!r}: it has no achieved_goal.'
-            )
-        return self._compute_reward
 
     def _compute_reward(self, achieved: Any, desired: Any, info: Any) -> Any:
         errors = self._errors(achieved, desired)

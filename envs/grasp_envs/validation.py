@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
 
-from grasp_envs.pusht_simulation import ARENA, Array
-
-# No motion from inside the arena exceeds it [px/s]: v <- 0.8 v + (target - p) has |v| <= 5 |target - p|.
-MAX_SPEED = 4096.0
+Array = NDArray[np.float64]
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -42,24 +42,30 @@ def as_numbers(name: str, value: Any, lengths: tuple[int, ...], meaning: str) ->
     return values
 
 
-def check_range(name: str, positions: Array, low: float, high: float) -> None:
-    """Raise ValueError unless all `positions` [px] lie within [low, high]."""
-    if positions.min() < low or positions.max() > high:
-        raise ValueError(
-            f"expected positions in {name} within [{low:g}, {high:g}] px, got {positions.tolist()}, "
-            f"try x and y inside the {ARENA:g} px arena."
-        )
+def options_of(options: dict[str, Any] | None) -> tuple[Any, Any]:
+    """The "state" and the "goal" that `reset` is asked for, None where it is not; ValueError for other options."""
+    options = options or {}
+    unknown = sorted(set(options) - {"state", "goal"})
+    if unknown:
+        raise ValueError(f'expected options among "state" and "goal", got {unknown}, try one of the two.')
+    return options.get("state"), options.get("goal")
 
 
-def check_state(name: str, value: Any, low: float, high: float) -> Array:
-    """A state of 7 numbers, at rest if `value` has 5; ValueError for a position outside [low, high] px."""
-    values = as_numbers(name, value, (5, 7), "agent x, y, block x, y, angle, and optionally agent velocity x, y")
-    check_range(name, values[:4], low, high)
-    if values.shape[0] == 5:
-        return np.concatenate([values, [0.0, 0.0]])
-    if np.abs(values[5:]).max() > MAX_SPEED:
+def as_action(action: Any, space: spaces.Space[Any]) -> tuple[float, float]:
+    """The two numbers of an action, within no bounds; ValueError unless they are finite. `space` is what to try."""
+    values = np.asarray(action)
+    if values.shape != (2,) or values.dtype.kind not in "fiu":
         raise ValueError(
-            f"expected agent velocities in {name} within +-{MAX_SPEED:g} px/s, got {values[5:].tolist()}, "
-            "try 5 numbers for an agent at rest."
+            f"expected an action of 2 numbers, got shape {values.shape} and dtype {values.dtype}, "
+            "try env.action_space.sample() for an example."
         )
-    return values
+    x, y = float(values[0]), float(values[1])
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise ValueError(f"expected a finite action, got {[x, y]}, try values inside {space}.")
+    return x, y
+
+
+def as_unit_action(action: Any, space: spaces.Space[Any]) -> tuple[float, float]:
+    """As `as_action`, clipped to [-1, 1]."""
+    x, y = as_action(action, space)
+    return min(max(x, -1.0), 1.0), min(max(y, -1.0), 1.0)

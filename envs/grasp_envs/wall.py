@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +11,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from grasp_envs.canvas import EVERYWHERE, Canvas, Image, Window, colour_of, mix
-from grasp_envs.validation import as_numbers, check_choice, check_integer
+from grasp_envs.goal_rewards import GoalRewards
+from grasp_envs.validation import Array, as_numbers, as_unit_action, check_choice, check_integer, options_of
 from grasp_envs.wall_policy import WallPolicy
 
 OBS_TYPES = ("state", "pixels")
@@ -42,7 +42,6 @@ WALL_COLOUR = (128, 128, 128)
 DOT_COLOUR = (255, 0, 0)
 RING_COLOUR = (255, 190, 190)
 
-Array = NDArray[np.float64]
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
@@ -171,7 +170,7 @@ class WallPainter:
 _WHITE, _WALL, _DOT, _RING = (colour_of(rgb) for rgb in (WHITE, WALL_COLOUR, DOT_COLOUR, RING_COLOUR))
 
 
-class WallEnv(gym.Env[Any, Any]):
+class WallEnv(GoalRewards, gym.Env[Any, Any]):
     """Move a dot through a door to a place in the other room.
 
     ## Description
@@ -336,18 +335,6 @@ class WallEnv(gym.Env[Any, Any]):
         """
         return WallPolicy(self._where, self.rooms.draw, STEP, seed)
 
-    @property
-    def compute_reward(self) -> Callable[[Any, Any, Any], Any]:
-        """`compute_reward(achieved, desired, info)` for goals [..., 2], returning rewards [...] (float64).
-
-        Only with `obs_type="state"`: its presence is how stable-baselines3 recognises a goal environment.
-        """
-        if self.obs_type != "state":
-            raise AttributeError(
-                f'compute_reward expected obs_type="state", got {self.obs_type!r}: it has no achieved_goal.'
-            )
-        return self._compute_reward
-
     # ------------------------------------------------------------------ the task
 
     def _begin(self, state: Point, goal: Point) -> None:
@@ -420,23 +407,11 @@ class WallEnv(gym.Env[Any, Any]):
 
     def _to_motion(self, action: Any) -> Point:
         """The motion [px] of an action."""
-        values = np.asarray(action)
-        if values.shape != (2,) or values.dtype.kind not in "fiu":
-            raise ValueError(
-                f"expected an action of 2 numbers, got shape {values.shape} and dtype {values.dtype}, "
-                "try env.action_space.sample() for an example."
-            )
-        x, y = float(values[0]), float(values[1])
-        if not (math.isfinite(x) and math.isfinite(y)):
-            raise ValueError(f"expected a finite action, got {[x, y]}, try values inside {self.action_space}.")
-        return STEP * min(max(x, -1.0), 1.0), STEP * min(max(y, -1.0), 1.0)
+        x, y = as_unit_action(action, self.action_space)
+        return STEP * x, STEP * y
 
     def _check_options(self, options: dict[str, Any] | None) -> tuple[Point | None, Point | None]:
-        options = options or {}
-        unknown = sorted(set(options) - {"state", "goal"})
-        if unknown:
-            raise ValueError(f'expected options among "state" and "goal", got {unknown}, try one of the two.')
-        state, goal = options.get("state"), options.get("goal")
+        state, goal = options_of(options)
         return (
             None if state is None else self._check_place("state", state),
             None if goal is None else self._check_place("goal", goal),
