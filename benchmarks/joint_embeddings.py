@@ -1,17 +1,17 @@
-"""Train high-dimensional latents of Push-T from pixels and actions alone, at published sizes, on one GPU.
+"""Train high-dimensional latents from pixels and actions alone, in three worlds, on one GPU.
 
-    python benchmarks/joint_embeddings.py --out runs/joint_embeddings --device cuda --minutes 5
+    python benchmarks/joint_embeddings.py --out runs/joint_embeddings --device cuda --minutes 4
 
-1. data: expert episodes of the goal-reaching task and a tenth of random ones (`grasp-agent collect`).
-2. models: every variant below, all at once, each for the given minutes of stage 1. How many steps that are is measured
-   first, so it depends on the machine; the model's card says it. The rest takes about as long again. A run that was
-   stopped goes on with the steps that it began with.
+1. data: episodes of each world, by `grasp-agent collect`.
+2. models: every variant below, all at once. Wall and the U-maze take a fixed number of steps. The variants of Push-T
+   take the given minutes of stage 1 each. How many steps that are is measured first, so it depends on the machine; the
+   model's card says it. A run that was stopped goes on with the steps that it began with.
 3. a table: what probes read of the pose, at once and after prediction. Simulator states serve this alone.
 
 Weights are stored in half precision.
 
-Sizes: the vector is LeWorldModel's (ViT-tiny, 192 numbers; arXiv 2603.19312), the grid DINO-WM's (14 x 14 cells; arXiv
-2411.04983), both on frames of 64 pixels.
+Sizes: `vit_vector` is LeWorldModel's (ViT-tiny, 192 numbers; arXiv 2603.19312), `vit_grid` DINO-WM's (14 x 14 cells;
+arXiv 2411.04983), both on frames of 64 pixels. Wall and the U-maze need smaller encoders.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,45 +33,92 @@ from safetensors.torch import load_file, save_file
 
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.files.atomic import write_json
-from grasp_agent.models import JointEmbeddingConfig
+from grasp_agent.models.io import stamp
 from grasp_agent.training import RECIPES, JointRecipe, train
 from grasp_agent.training.joint import JointTask, JointWeights
 from grasp_agent.training.loop import run_stage
 
-ENV = "grasp_envs:grasp_envs/PushTReach-v0"
-PURE = JointWeights(sigreg=10.0, inverse=1.0, straightening=0.1)
-DRAWN = replace(PURE, reconstruction=1.0)
-GRID = JointWeights(sigreg=0.0, inverse=0.3, straightening=0.1, reconstruction=1.0, noise=0.1)
+REACH = "grasp_envs:grasp_envs/PushTReach-v0"
+DATA: dict[str, dict[str, list[str]]] = {
+    "pusht": {
+        "expert": ["--env", REACH, "--goal-horizon", "50", "--policy", "expert", "--steps", "400000"],
+        "random": ["--env", REACH, "--goal-horizon", "50", "--policy", "random", "--steps", "40000"],
+    },
+    "wall": {"wall": ["--env", "grasp_envs:grasp_envs/Wall-v0", "--seed", "1", "--steps", "150000"]},
+    "umaze": {
+        "umaze": [
+            *("--env", "grasp_envs:grasp_envs/PointMaze-v0", "--env-arg", "goals=any", "--seed", "1"),
+            *("--steps", "150000"),
+        ]
+    },
+}
+"""Arguments of `grasp-agent collect`, by world and folder."""
+
+PREDICTED = JointWeights(sigreg=1.0, inverse=1.0, straightening=1.0)
+DRAWN = replace(PREDICTED, sigreg=0.0, reconstruction=1.0, noise=0.1)
+GRID = JointWeights(sigreg=0.0, inverse=1.0, straightening=0.1, reconstruction=1.0, noise=0.1)
 
 
-def vit_tiny(model: JointEmbeddingConfig) -> JointEmbeddingConfig:
-    """The same model with a ViT-tiny as its encoder."""
-    return replace(model, encoder="vit", encoder_width=192, encoder_depth=12, encoder_heads=3)
-
-
-def variants(data: EpisodeDataset) -> dict[str, JointRecipe]:
-    """The recipes by name, with one step of stage 1."""
-    vector = RECIPES["joint"](data)
-    assert isinstance(vector, JointRecipe)
-    vector = replace(
-        vector,
-        model=replace(vector.model, state_size=192, dynamics_hidden=768, proposal_hidden=256),
-        encoder=replace(vector.encoder, steps=1, batch=128, log_every=200),
-        dynamics=replace(vector.dynamics, steps=4_000, batch=512),
-        proposal=replace(vector.proposal, steps=3_000),
+def vector(data: EpisodeDataset, weights: JointWeights, **model: Any) -> JointRecipe:
+    """A vector of numbers, with plan proposals."""
+    recipe = RECIPES["joint"](data)
+    assert isinstance(recipe, JointRecipe)
+    return replace(
+        recipe,
+        weights=weights,
+        model=replace(recipe.model, **model),
+        encoder=replace(recipe.encoder, batch=64),
+        dynamics=replace(recipe.dynamics, steps=5_000, batch=512),
+        proposal=replace(recipe.proposal, steps=3_000),
+        joint_unroll=3,
     )
-    grid = RECIPES["joint_grid"](data)
-    assert isinstance(grid, JointRecipe)
-    grid = replace(grid, weights=GRID, encoder=replace(vector.encoder, batch=64))
-    grid = replace(grid, dynamics=replace(grid.dynamics, steps=2_500, batch=128))
-    attention = replace(vector.encoder, learning_rate=5e-4)
-    fine = replace(grid.model, grid=14, patch=4, state_size=16, dynamics_hidden=96)
-    return {
-        "vit_vector": replace(vector, weights=PURE, encoder=attention, model=vit_tiny(vector.model)),
-        "conv_vector": replace(vector, weights=DRAWN),
-        "conv_grid": grid,
-        "vit_grid": replace(grid, encoder=replace(attention, batch=64), model=vit_tiny(fine)),
-    }
+
+
+def grid(data: EpisodeDataset, weights: JointWeights, **model: Any) -> JointRecipe:
+    """A grid of cells."""
+    recipe = RECIPES["joint_grid"](data)
+    assert isinstance(recipe, JointRecipe)
+    return replace(
+        recipe,
+        weights=weights,
+        model=replace(recipe.model, **model),
+        encoder=replace(recipe.encoder, batch=64),
+        dynamics=replace(recipe.dynamics, steps=2_500, batch=128),
+        joint_unroll=3,
+    )
+
+
+SMALL: dict[str, Any] = {"encoder_width": 16}
+CELLS: dict[str, Any] = {**SMALL, "grid": 4, "patch": 16, "state_size": 32}
+MAZE: dict[str, Any] = {"action_block": 2}
+VIT: dict[str, Any] = {"encoder": "vit", "encoder_width": 192, "encoder_depth": 12, "encoder_heads": 3}
+FINE: dict[str, Any] = {"grid": 14, "patch": 4, "state_size": 16, "dynamics_hidden": 96}
+
+VARIANTS: dict[str, tuple[str, Callable[[EpisodeDataset], JointRecipe]]] = {
+    "wall_vector": ("wall", lambda data: short(vector(data, PREDICTED, **SMALL))),
+    "wall_grid": ("wall", lambda data: short(grid(data, GRID, **CELLS))),
+    "umaze_vector": ("umaze", lambda data: short(vector(data, DRAWN, **SMALL, **MAZE))),
+    "umaze_grid": ("umaze", lambda data: short(grid(data, GRID, **CELLS, **MAZE))),
+    "vit_vector": ("pusht", lambda data: attending(vector(data, DRAWN, state_size=192, dynamics_hidden=768, **VIT))),
+    "vit_grid": ("pusht", lambda data: attending(grid(data, GRID, **FINE, **VIT))),
+    "conv_grid": ("pusht", lambda data: timed(replace(grid(data, replace(GRID, inverse=0.3)), joint_unroll=2))),
+}
+"""World and recipe by the variant's name."""
+
+
+def short(recipe: JointRecipe) -> JointRecipe:
+    """A stage 1 that is enough for a dot or a ball."""
+    return replace(recipe, encoder=replace(recipe.encoder, steps=2_000))
+
+
+def timed(recipe: JointRecipe) -> JointRecipe:
+    """A stage 1 whose steps are found by measurement."""
+    return replace(recipe, encoder=replace(recipe.encoder, steps=1))
+
+
+def attending(recipe: JointRecipe) -> JointRecipe:
+    """The same, with the learning rate of a transformer."""
+    return timed(replace(recipe, encoder=replace(recipe.encoder, learning_rate=5e-4)))
 
 
 def seconds_of_a_step(recipe: JointRecipe, data: EpisodeDataset, device: str, steps: int) -> float:
@@ -89,33 +138,36 @@ def halve(folder: Path) -> None:
     path = folder / "model.safetensors"
     weights = {name: x.half() if x.is_floating_point() else x for name, x in load_file(path).items()}
     save_file(weights, path, metadata={"format": "pt"})
+    stamp(folder)
 
 
-def collect(out: Path, steps: int) -> list[Path]:
-    """The two data folders, made if need be."""
-    folders = [out / "expert", out / "random"]
-    for folder, policy, count in zip(folders, ("expert", "random"), (steps, max(steps // 10, 5000)), strict=True):
-        command = ["collect", "--env", ENV, "--goal-horizon", "50", "--policy", policy, "--steps", str(count)]
-        subprocess.run([sys.executable, "-m", "grasp_agent.cli", *command, "--out", str(folder)], check=True)
-    return folders
+def collect(out: Path, worlds: set[str], share: float) -> None:
+    """The data folders of some worlds, made if need be."""
+    for world in sorted(worlds):
+        for folder, settings in DATA[world].items():
+            steps = str(round(share * int(settings[-1])))
+            command = ["collect", *settings[:-1], steps, "--out", str(out / folder)]
+            subprocess.run([sys.executable, "-m", "grasp_agent.cli", *command], check=True)
 
 
-def train_one(name: str, folders: list[Path], arguments: argparse.Namespace) -> None:
+def train_one(name: str, arguments: argparse.Namespace) -> None:
     """Train one variant; its folder then holds `model` in half precision and `metrics.json`."""
-    data = EpisodeDataset(*folders)
-    recipe = variants(data)[name]
+    world, recipe_for = VARIANTS[name]
+    data = EpisodeDataset(*(arguments.out / folder for folder in DATA[world]))
+    recipe = recipe_for(data)
     begun = arguments.out / f"{name}.json"
     if not begun.is_file():
         each = seconds_of_a_step(recipe, data, arguments.device, arguments.timed)
-        steps = max(arguments.timed, round(60 * arguments.minutes / each))
+        steps = recipe.encoder.steps
+        steps = round(arguments.share * steps) if steps > 1 else round(60 * arguments.minutes / each)
         print(f"{name}: {1000 * each:.1f} ms a step, {steps} steps", flush=True)
-        write_json(begun, {"steps": steps})
+        write_json(begun, {"steps": max(1, steps)})
     steps = json.loads(begun.read_text())["steps"]
     recipe = replace(
         recipe,
         encoder=replace(recipe.encoder, steps=steps),
-        dynamics=replace(recipe.dynamics, steps=round(arguments.later * recipe.dynamics.steps)),
-        proposal=replace(recipe.proposal, steps=round(arguments.later * recipe.proposal.steps)),
+        dynamics=replace(recipe.dynamics, steps=round(arguments.share * recipe.dynamics.steps)),
+        proposal=replace(recipe.proposal, steps=round(arguments.share * recipe.proposal.steps)),
     )
     began = time.perf_counter()
 
@@ -132,21 +184,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--minutes", type=float, default=5.0, help="of stage 1, for every variant")
-    parser.add_argument("--steps", type=int, default=400_000, help="environment steps of expert data")
-    parser.add_argument("--variant", action="append", help="name; repeat it. Default: all")
+    parser.add_argument("--minutes", type=float, default=4.0, help="of stage 1, for every variant of Push-T")
+    parser.add_argument("--variant", action="append", choices=VARIANTS, help="name; repeat it. Default: all")
     parser.add_argument("--timed", type=int, default=60, help="steps that the speed is measured on")
-    parser.add_argument("--later", type=float, default=1.0, help="share of the usual steps of the later stages")
+    parser.add_argument("--share", type=float, default=1.0, help="of the data and of the fixed steps, to try it out")
     parser.add_argument("--alone", action="store_true", help="train in this process, on data that are there")
     arguments = parser.parse_args()
+    names = arguments.variant or list(VARIANTS)
     if arguments.alone:
-        torch.set_num_threads(4)
+        torch.set_num_threads(2)
         torch.set_float32_matmul_precision("high")
-        folders = [arguments.out / "expert", arguments.out / "random"]
-        train_one(arguments.variant[-1], folders, arguments)
+        train_one(names[-1], arguments)
         return
-    folders = collect(arguments.out, arguments.steps)
-    names = arguments.variant or list(variants(EpisodeDataset(*folders)))
+    collect(arguments.out, {VARIANTS[name][0] for name in names}, arguments.share)
     running = [
         subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--alone", "--variant", name]) for name in names
     ]
@@ -157,8 +207,8 @@ def main() -> None:
             print(f"{name}: failed")
             continue
         metrics = json.loads(path.read_text())
-        probes = {k: [v["median"] for v in errors.values()] for k, errors in metrics["probes"].items()}
-        ahead = {k: [v["median"] for v in errors.values()] for k, errors in metrics["errors_by_step"].items()}
+        probes = {k: [v["median"] for v in errors.values()] for k, errors in metrics.get("probes", {}).items()}
+        ahead = {k: [v["median"] for v in errors.values()] for k, errors in metrics.get("errors_by_step", {}).items()}
         print(
             f"{name}: probes {probes}\n  after prediction {ahead}\n  latent {metrics['relative_latent_error_by_step']}"
         )
