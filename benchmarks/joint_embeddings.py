@@ -134,9 +134,12 @@ def seconds_of_a_step(recipe: JointRecipe, data: EpisodeDataset, device: str, st
 
 
 def halve(folder: Path) -> None:
-    """Store a model's weights in half precision."""
+    """Store a model's weights in half precision, but for running statistics, whose numbers can be too large for it."""
     path = folder / "model.safetensors"
-    weights = {name: x.half() if x.is_floating_point() else x for name, x in load_file(path).items()}
+    weights = load_file(path)
+    for name, x in weights.items():
+        if x.is_floating_point() and ".running_" not in name:
+            weights[name] = x.half()
     save_file(weights, path, metadata={"format": "pt"})
     stamp(folder)
 

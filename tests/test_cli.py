@@ -195,6 +195,10 @@ CASES = {
         ["collect", "--out", "D/x", "--policy", "human"],
         "expected one of expert, random, planner",
     ),
+    "collect: a planner without a model": (
+        ["collect", "--out", "D/x", "--env", "grasp_envs:grasp_envs/BallNav-v0", "--policy", "planner"],
+        "expected a world model with policy 'planner'",
+    ),
     "collect: negative steps": (["collect", "--out", "D/x", "--steps", "-5"], "steps: expected at least 1, got -5"),
     "collect: no workers": (["collect", "--out", "D/x", "--workers", "0"], "workers: expected at least 1"),
     "collect: tiny frames": (["collect", "--out", "D/x", "--resolution", "2"], "resolution"),

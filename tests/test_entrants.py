@@ -88,6 +88,13 @@ def test_the_model_that_ships_for_the_environment_is_taken() -> None:
     assert load_world_model("wall").trained_on[0]["env_ids"] == ["grasp_envs:grasp_envs/Wall-v0"]
 
 
+def test_planners_share_one_model_and_what_is_to_be_said_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    kwargs = {"door": 40}
+    entrants = entrants_of(("grasp", "gd", "cem"), "grasp_envs:grasp_envs/Wall-v0", kwargs, Planning(), trust=False)
+    assert len({id(agent.world_model) for agent in entrants.values()}) == 1
+    assert capsys.readouterr().out.count("note: the world model was trained on") == 1
+
+
 def test_the_agent_acts_in_the_space_that_the_arguments_make() -> None:
     kwargs = {"control": "absolute"}
     entrants = entrants_of(("grasp",), "grasp_envs:grasp_envs/PushTReach-v0", kwargs, Planning(), trust=False)

@@ -389,10 +389,7 @@ class GRASPAgent(MPCAgent):
         **options: Any,
     ) -> None:
         if planner is None:
-            check_world_model(world_model)
-            objective = options.get("objective")
-            rewarded = objective is not None and not needs_goal(objective)
-            planner = GRASP.for_rewards() if rewarded else GRASP.for_model(world_model)
+            planner = GRASP.for_model(check_world_model(world_model), options.get("objective"))
         super().__init__(world_model, action_space, planner, **options)
 
 

@@ -6,10 +6,13 @@ import importlib
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from grasp_agent.cli.options import say
 from grasp_agent.tasks import DEFAULT_TASK, foreign_to, objective_for, task_for
+
+if TYPE_CHECKING:
+    from grasp_agent.core.types import Objective
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Planning:
         model: world model: a shipped name, a folder, a hub id, or "module:factory"; None means what ships for the
             environment.
         seconds: wall-clock budget of a decision; None means the planner's own number of iterations.
-        horizon: model steps a plan spans; None means 25 environment steps.
+        horizon: model steps a plan spans; None means what the model names, or 25 environment steps.
         replan_every: environment steps between plans.
         goal_weights: how much each latent number counts in the distance to a goal; none means what the task says.
     """
@@ -53,6 +56,7 @@ def entrants_of(
     from grasp_agent.planning import PLANNERS
 
     entrants: dict[str, Any] = {}
+    planned: _Planned | None = None
     baselines = {**DEFAULT_TASK.baselines, **task_for(env).baselines}
     for policy in policies:
         name, _, source = policy.partition("=")
@@ -71,7 +75,9 @@ def entrants_of(
         elif name in REFERENCES:
             entrants[name] = name
         elif name in PLANNERS:
-            entrants[name] = _planner(name, env, env_kwargs, planning)
+            if planned is None:
+                planned = _Planned.of(env, env_kwargs, planning)
+            entrants[name] = planned.agent(name)
         else:
             known = [*PLANNERS, *REFERENCES, *baselines, "NAME=PATH.zip", "NAME=module:factory"]
             raise ValueError(f"--policy {policy}: expected one of {', '.join(known)}")
@@ -102,41 +108,63 @@ def made_by(option: str, source: str) -> Any:
     return make()
 
 
-def _planner(name: str, env: str, env_kwargs: Mapping[str, Any], planning: Planning) -> Any:
-    from grasp_agent.agent.agent import MPCAgent
-    from grasp_agent.core.types import Budget
-    from grasp_agent.models import load_world_model
-    from grasp_agent.planning import planner_for
-    from grasp_agent.rollouts.environments import make_env
+@dataclass(frozen=True)
+class _Planned:
+    """What the planners among the entrants share.
 
-    name_of_model = planning.model or task_for(env).model
-    if name_of_model is None:
-        raise ValueError(
-            f"--model: expected a world model, none ships for {env}; make one with `grasp-agent collect --env {env}`"
-            " and `grasp-agent train`"
-        )
-    model: Any = made_by("--model", name_of_model) if _is_factory(name_of_model) else load_world_model(name_of_model)
-    if foreign := foreign_to(env, env_kwargs, model):
-        say(f"note: {foreign}")
-    with closing(make_env(env, **env_kwargs)) as probe:
-        space = probe.action_space
+    Attributes:
+        model: the world model.
+        space: the environment's action space.
+        objective: what plans are judged by; None means the agent's own choice.
+        planning: how they plan.
+    """
+
+    model: Any
+    space: Any
+    objective: Objective | None
+    planning: Planning
+
+    @classmethod
+    def of(cls, env: str, env_kwargs: Mapping[str, Any], planning: Planning) -> Self:
+        """Load the world model and look at the environment once."""
+        from grasp_agent.models import load_world_model
+        from grasp_agent.rollouts.environments import make_env
+
+        name = planning.model or task_for(env).model
+        if name is None:
+            raise ValueError(
+                f"--model: expected a world model, none ships for {env}; make one with"
+                f" `grasp-agent collect --env {env}` and `grasp-agent train`"
+            )
+        model: Any = made_by("--model", name) if _is_factory(name) else load_world_model(name)
+        if foreign := foreign_to(env, env_kwargs, model):
+            say(f"note: {foreign}")
         weights = planning.goal_weights
         if weights and (len(weights),) != tuple(model.state_shape):
             raise ValueError(
                 f"--goal-weights: expected {model.state_shape[0]} numbers, one per number of the latent, got"
                 f" {len(weights)}"
             )
-        shows_goal = task_for(env).goal(*probe.reset(seed=0)) is not None
-        objective = objective_for(env, model, shows_goal, weights)
-    return MPCAgent(
-        model,
-        space,
-        planner_for(name, model, objective),
-        objective=objective,
-        budget=None if planning.seconds is None else Budget(iterations=10_000, seconds=planning.seconds),
-        horizon=planning.horizon,
-        replan_every=planning.replan_every,
-    )
+        with closing(make_env(env, **env_kwargs)) as probe:
+            shows_goal = task_for(env).goal(*probe.reset(seed=0)) is not None
+            return cls(model, probe.action_space, objective_for(env, model, shows_goal, weights), planning)
+
+    def agent(self, name: str) -> Any:
+        """An agent with the planner of this name."""
+        from grasp_agent.agent.agent import MPCAgent
+        from grasp_agent.core.types import Budget
+        from grasp_agent.planning import planner_for
+
+        planning = self.planning
+        return MPCAgent(
+            self.model,
+            self.space,
+            planner_for(name, self.model, self.objective),
+            objective=self.objective,
+            budget=None if planning.seconds is None else Budget(iterations=10_000, seconds=planning.seconds),
+            horizon=planning.horizon,
+            replan_every=planning.replan_every,
+        )
 
 
 def _is_factory(model: str) -> bool:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from grasp_agent.cli.options import (
     ENVS,
-    MODEL,
     MaybeInt,
     MaybeStr,
     Paths,
@@ -51,7 +50,7 @@ def collect(
         pixels: record what the environment renders, if its observations hold no picture. Without, vectors are recorded.
         policy: "expert" (the environment's scripted expert), "random", or "planner": GRASP with --model, so that a
             model can learn from what its planner gets into.
-        model: world model of policy "planner". Default: the shipped one.
+        model: world model of policy "planner". Default: what ships for the environment.
         noise: deviation of what is added to the planner's actions, in half-ranges of the action; 0.15 explores.
         goal_horizon: expert steps to the goal in goal-reaching environments. Default: the environment's own.
         env_arg: an argument of the environments, NAME=VALUE, as in obs_type=pixels.
@@ -66,7 +65,7 @@ def collect(
         steps=steps,
         env_kwargs=tuple({**env_arguments(env_arg), **task_for((env or ENVS)[0]).goals_at(goal_horizon)}.items()),
         policy=policy,
-        model=model or (MODEL if policy == "planner" else None),
+        model=model or (task_for((env or ENVS)[0]).model if policy == "planner" else None),
         noise=noise,
         episode_length=episode_length,
         resolution=resolution,

@@ -63,7 +63,7 @@ def evaluate(
             Default: what ships for the environment.
         out: results folder.
         seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
-        horizon: model steps a plan spans. Default: 25 environment steps.
+        horizon: model steps a plan spans. Default: what the model names, or 25 environment steps.
         replan_every: environment steps between plans.
         goal_weights: how much each latent number counts in the distance to a goal. Default: what the task says.
         workers: processes that play, each with one thread; the latencies are honest up to one per core.
@@ -121,7 +121,7 @@ def video(
         model: world model of the planners: a shipped name, a folder, a hub id, or module:factory, which makes your own.
             Default: what ships for the environment.
         seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
-        horizon: model steps a plan spans. Default: 25 environment steps.
+        horizon: model steps a plan spans. Default: what the model names, or 25 environment steps.
         goal_weights: how much each latent number counts in the distance to a goal. Default: what the task says.
         size: side of one panel in pixels.
         threads: CPU threads. Default: PyTorch's choice.

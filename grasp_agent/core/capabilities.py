@@ -10,7 +10,7 @@ Shape letters as in `grasp_agent.core.types`; `...` is any batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from torch import Tensor
 
@@ -130,7 +130,7 @@ class Remembering(Protocol):
 
 @runtime_checkable
 class Goalless(Protocol):
-    """An objective that asks for no goal: `Problem.goal` is then the present state, and nothing may depend on it."""
+    """An objective that asks for no goal: `Problem.goal` is then a filler, and nothing may depend on it."""
 
     goalless: bool
 
@@ -188,7 +188,7 @@ def proposes(model: WorldModel) -> bool:
     return isinstance(model, Proposing) and model.proposes
 
 
-def foresees_rewards(model: WorldModel) -> bool:
+def foresees_rewards(model: object) -> TypeGuard[Rewarding]:
     """Whether the model tells rewards, see `Rewarding`."""
     return isinstance(model, Rewarding) and model.rewards
 

@@ -327,7 +327,7 @@ def _planner(env_id: str, settings: CollectSettings, env: gymnasium.Env[Any, Any
             f"{env_id}: policy 'planner' expected a goal in observation or info, or a world model that foresees"
             " rewards, got neither"
         )
-    planner = PLANNER if objective is None or needs_goal(objective) else GRASP.for_rewards()
+    planner = PLANNER if objective is None or needs_goal(objective) else GRASP.for_model(model, objective)
     return GRASPAgent(model, env.action_space, planner, objective=objective)
 
 

@@ -33,6 +33,9 @@ from grasp_agent.tasks import task_for
 
 REFERENCES = ("random", "zero", "expert")
 
+TO_THE_GOAL = {"goal": "task"}
+"""What `make_expert` is told, so that the expert heads for the episode's goal."""
+
 OpenedEnv = tuple[gym.Env[Any, Any], dict[str, Any]]
 """An environment, and the arguments that it was made with."""
 
@@ -198,7 +201,7 @@ class ReferenceEntrant:
         env, kwargs = open_env(env_id, env_kwargs, [{}], lambda env: True, "any observation")
         try:
             if self.name == "expert":
-                check_expert(env)
+                check_expert(env, **TO_THE_GOAL)
             elif self.name == "zero":
                 box_actions("entrant 'zero'", env)
         except BaseException:
@@ -211,4 +214,4 @@ class ReferenceEntrant:
 
     def policy(self, env_id: str) -> RowByRow:
         make: dict[str, Callable[[], RowByRow]] = {"random": random_policy, "zero": zero_policy}
-        return expert_policy(goal="task") if self.name == "expert" else make[self.name]()
+        return expert_policy(**TO_THE_GOAL) if self.name == "expert" else make[self.name]()

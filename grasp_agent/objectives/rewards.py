@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from grasp_agent.core.capabilities import Rewarding
+from grasp_agent.core.capabilities import Rewarding, foresees_rewards
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Rewards:
     goalless = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, Rewarding) or not self.model.rewards:
+        if not foresees_rewards(self.model):
             raise TypeError(
                 f"Rewards.model: expected a world model that foresees rewards, got {type(self.model).__name__}, which"
                 " does not; train it on data with rewards"

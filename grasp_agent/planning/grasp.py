@@ -2,8 +2,9 @@
 
     GRASP.paper()         one plan, the paper's algorithm to the letter
     GRASP()               the default, for compact latents
-    GRASP.large_latent()  for latents too large for Jacobians, such as patch grids
-    GRASP.for_model(m)    the one of the latter two that suits a model
+    GRASP.large_latent()  for larger ones, where Jacobians cost too much
+    GRASP.for_rewards()   for tasks without a goal
+    GRASP.for_model(m)    the one of the latter three that suits a model, and what plans are judged by
 
 Psenka et al., "Parallel Stochastic Gradient-Based Planning for World Models", arXiv 2602.00475. The lifted iteration is
 in `solvers/lifted.py`. Restarts, successive halving, tail resampling and the robust choice are not the paper's; they
@@ -16,16 +17,21 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from grasp_agent.core.types import WorldModel
+from grasp_agent.core.capabilities import needs_goal
+from grasp_agent.core.types import Objective, WorldModel
 from grasp_agent.planning.combine.alternate import Alternate
 from grasp_agent.planning.combine.multi_start import MultiStart
 from grasp_agent.planning.combine.robust_choice import RobustChoice
 from grasp_agent.planning.combine.tail_resample import TailResample
-from grasp_agent.planning.solvers.gauss_newton import LARGEST_LATENT, GaussNewton
+from grasp_agent.planning.solvers.gauss_newton import GaussNewton
 from grasp_agent.planning.solvers.gradient import GradientDescent
 from grasp_agent.planning.solvers.icem import ICEM
 from grasp_agent.planning.solvers.lifted import Lifted
 from grasp_agent.planning.solvers.solver import AnySolver
+
+COMPACT = 64
+"""Numbers in a latent up to which Jacobians are worth their price. With 128 numbers a Gauss-Newton step takes twenty
+times as long as a gradient step, and ends no nearer to the goal."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,25 @@ class GRASP(MultiStart):
     iterations: int | None = 3
 
     @classmethod
-    def for_model(cls, model: WorldModel) -> Self:
-        """`GRASP()` for compact latents, `large_latent` where Jacobians of the model would be too large."""
-        return cls() if math.prod(model.state_shape) <= LARGEST_LATENT else cls.large_latent()
+    def for_model(cls, model: WorldModel, objective: Objective | None = None) -> Self:
+        """`GRASP()` for compact latents, `large_latent` where Jacobians of the model cost too much, `for_rewards` where
+        there is no goal.
+
+        Args:
+            model: who predicts.
+            objective: what plans are judged by; None means the distance to a goal.
+        """
+        if objective is not None and not needs_goal(objective):
+            return cls.for_rewards()
+        return cls() if math.prod(model.state_shape) <= COMPACT else cls.large_latent()
 
     @classmethod
     def large_latent(cls) -> Self:
         """For latents whose serial iterations are costly: gradient descent in place of Gauss-Newton, several steps of
-        it, and no time spent on other endings or on the choice among plans."""
+        it, and no time spent on the choice among plans."""
         return cls(
             Alternate(GradientDescent(), Lifted(init_states="rollout"), steps=(8, 1)),
-            resample=TailResample(0, first=8, every=9),
+            resample=TailResample(8, first=8, every=9),
             select=None,
             iterations=17,
         )

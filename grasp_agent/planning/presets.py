@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from grasp_agent.core.capabilities import needs_goal
 from grasp_agent.core.types import Objective, WorldModel
 from grasp_agent.planning.combine.multi_start import MultiStart
 from grasp_agent.planning.grasp import GRASP
@@ -56,9 +55,8 @@ def planner_for(name: str, model: WorldModel, objective: Objective | None = None
     """
     if name not in PLANNERS:
         raise ValueError(f"planner: expected one of {', '.join(PLANNERS)}, got {name!r}")
-    if name == "grasp" and objective is not None and not needs_goal(objective):
-        return with_settings(GRASP.for_rewards(), settings)
-    return with_settings(PLANNERS[name](model), settings)
+    planner = GRASP.for_model(model, objective) if name == "grasp" else PLANNERS[name](model)
+    return with_settings(planner, settings)
 
 
 def with_settings(planner: MultiStart, settings: dict[str, Any]) -> MultiStart:

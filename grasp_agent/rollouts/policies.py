@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -164,7 +165,7 @@ def expert_policy(**options: Any) -> RowByRow:
     """
 
     def make_player(first: TimeStep) -> Player:
-        expert = check_expert(first.env).make_expert(first.episode.policy_seed, **options)
+        expert = check_expert(first.env, **options).make_expert(first.episode.policy_seed, **options)
         return lambda observation: expert.act()
 
     return RowByRow(make_player)
@@ -181,13 +182,23 @@ def box_actions(who: str, env: gym.Env[Any, Any]) -> spaces.Box:
     return env.action_space
 
 
-def check_expert(env: gym.Env[Any, Any]) -> Any:
+def check_expert(env: gym.Env[Any, Any], **options: Any) -> Any:
     """The innermost environment, if it has an expert.
 
+    Args:
+        env: the environment.
+        options: further arguments that its `make_expert` shall take.
+
     Raises:
-        ValueError: it has none.
+        ValueError: it has none, or one that does not take these arguments.
     """
-    if not hasattr(env.unwrapped, "make_expert"):
-        name = env.spec.id if env.spec else type(env.unwrapped).__name__
+    name = env.spec.id if env.spec else type(env.unwrapped).__name__
+    make_expert = getattr(env.unwrapped, "make_expert", None)
+    if make_expert is None:
         raise ValueError(f"{name}: has no scripted expert (make_expert); try policy 'random'")
+    if lacking := options.keys() - inspect.signature(make_expert).parameters.keys():
+        raise ValueError(
+            f"{name}: expected a scripted expert that takes {', '.join(sorted(lacking))}, got one that only makes data"
+            " (its make_expert does not); try policy 'random'"
+        )
     return env.unwrapped

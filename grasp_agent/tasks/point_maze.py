@@ -15,5 +15,6 @@ POINT_MAZE = register_task(
         policy_kwargs=({"obs_type": "state"}, {"obs_type": "pixels"}),
         goal_kwargs=("goals", "reward_type", "max_steps"),
         recipe="sprites",
+        model="umaze-vector",
     )
 )

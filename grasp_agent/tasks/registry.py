@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from grasp_agent.core.capabilities import Rewarding, distance_weights_of, driven_of, trained_on
+from grasp_agent.core.capabilities import distance_weights_of, driven_of, foresees_rewards, trained_on
 from grasp_agent.core.types import Objective, WorldModel
 from grasp_agent.objectives import GoalDistance, Rewards
 from grasp_agent.tasks.task import HINDSIGHT, RENDERED, Task
@@ -90,7 +90,7 @@ def objective_for(
     weights = weights or goal_weights_for(env_id, model)
     if weights is not None:
         return GoalDistance(weights=weights)
-    if not shows_goal and isinstance(model, Rewarding) and model.rewards:
+    if not shows_goal and foresees_rewards(model):
         return Rewards(model)
     return None
 

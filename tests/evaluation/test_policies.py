@@ -122,6 +122,11 @@ def test_unknown_entrants_are_refused(entrants: Any, error: type[Exception], mes
 def test_expert_and_zero_say_which_environments_they_need_before_anybody_plays() -> None:
     with pytest.raises(ValueError, match="CartPole-v1: has no scripted expert"):
         ReferenceEntrant("expert").open("CartPole-v1", {})
+    with pytest.raises(
+        ValueError, match="Wall-v0: expected a scripted expert that takes goal, got one that only makes"
+    ):
+        ReferenceEntrant("expert").open("grasp_envs:grasp_envs/Wall-v0", {})
+    ReferenceEntrant("expert").open("grasp_envs:grasp_envs/PushTReach-v0", {})[0].close()
     with pytest.raises(TypeError, match="entrant 'zero': expected a Box action space, got Discrete"):
         ReferenceEntrant("zero").open("CartPole-v1", {})
 

@@ -1,0 +1,280 @@
+"""Does GRASP's lifted phase pay in large latents that were learned from pixels, where the way is a detour?
+
+    python benchmarks/lifted_phase.py --model wall-vector --out benchmarks/lifted_phase/wall-vector --seconds 0.3
+
+One plan for each goal, played in the environment to its end without looking again (open loop). A goal is solved if the
+environment says so after the plan's last step. Nobody is offered the model's proposals, but for the row "prior". Two
+tables:
+
+  one    one plan from zero actions, as in the paper. Who gets past the wall has searched, not guessed.
+  parts  four plans, each the best of eight random ones, and other endings of good plans, the same for every solver.
+
+Time: the seconds of an iteration are measured first, for all goals in one batch on one thread; every planner gets as
+many iterations as fit. So a result depends on the number of iterations only.
+
+A third part, `reasons.json`, measures what the paper argues with: how much the model amplifies a disturbance of the
+state along the data and in any direction, and how long the gradient of a plan's cost is in its first action, for plans
+of different lengths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from grasp_agent import GRASP, Budget, GradientDescent, GRASPAgent, MultiStart, Problem
+from grasp_agent.benchmark.counting import CountingModel
+from grasp_agent.core.types import WorldModel
+from grasp_agent.evaluation.statistics import mcnemar_exact, wilson_interval
+from grasp_agent.files.atomic import write_json
+from grasp_agent.models import load_world_model
+from grasp_agent.planning import (
+    CEM,
+    ICEM,
+    LBFGS,
+    MPPI,
+    Alternate,
+    LatCo,
+    Lifted,
+    Prior,
+    TailResample,
+    iterate,
+    rollout,
+    solve,
+)
+from grasp_agent.planning.solvers.solver import AnySolver
+
+WORLDS = {
+    "wall": ("grasp_envs:grasp_envs/Wall-v0", 50),
+    "umaze": ("grasp_envs:grasp_envs/PointMaze-v0", 50),
+}
+"""Environment, and environment steps that plans span, by how the model's name begins."""
+
+TURN = (20, 10)
+"""Lifted iterations, then gradient steps through the rollout."""
+
+
+def lifted(**changes: Any) -> Lifted:
+    """The lifted phase for a plan that is on its own: loud noise, from the rollout bent so that it ends in the goal."""
+    settings: dict[str, Any] = {"action_rate": 0.5, "state_rate": 0.3, "noise": 0.5, "init_states": "bent"}
+    return Lifted(**{**settings, **changes})
+
+
+def opening(**changes: Any) -> Lifted:
+    """The lifted phase as an opening, from the line to the goal; its noise is gone after 20 iterations."""
+    return Lifted(**{"action_rate": 0.2, "state_rate": 0.3, "noise": 0.2, "anneal": TURN[0], **changes})
+
+
+def one_plan(iterations: int) -> dict[str, MultiStart]:
+    """Planners of one plan from zero actions. Noise fades over four fifths of the iterations."""
+
+    def one(solver: AnySolver) -> MultiStart:
+        return MultiStart(solver, restarts=1, candidates=0, refresh=0)
+
+    def in_turn(**changes: Any) -> MultiStart:
+        solver = Alternate(lifted(anneal=max(1, iterations * 4 // 5), **changes), GradientDescent(0.2), TURN)
+        to_the_cheapest = TailResample(0, first=sum(TURN), every=sum(TURN))
+        return replace(one(solver), resample=to_the_cheapest)
+
+    return {
+        "lifted and gradient steps in turn": in_turn(),
+        "the same, gradients into the state input": in_turn(stop_gradient=False),
+        "the same, no noise": in_turn(noise=0.0),
+        "the same, no goal shaping": in_turn(goal_weight=0.0),
+        "the same, states from a line": in_turn(init_states="line"),
+        "the same, next to no lifted phase": in_turn(action_rate=1e-9),
+        "lifted phase alone": one(lifted(anneal=max(1, iterations * 4 // 5))),
+        "GRASP.paper()": GRASP.paper(),
+        "gradient descent": one(GradientDescent()),
+        "gradient descent, rate 0.2": one(GradientDescent(0.2)),
+        "L-BFGS": one(LBFGS()),
+        "LatCo": one(LatCo()),
+    }
+
+
+def with_parts(iterations: int) -> dict[str, MultiStart]:
+    """Planners with restarts, the best of several random plans, and other endings, the same for all."""
+
+    def parts(solver: AnySolver, first: int = 4) -> MultiStart:
+        return MultiStart(solver, restarts=4, candidates=8, refresh=0, resample=TailResample(8, first, every=8))
+
+    def opened(**changes: Any) -> MultiStart:
+        solver = Alternate(opening(**changes), GradientDescent(), (TURN[0], 100_000))
+        return parts(solver, first=TURN[0] + 4)
+
+    def sampling(solver: AnySolver) -> MultiStart:
+        return MultiStart(solver, restarts=1, candidates=32, refresh=0)
+
+    return {
+        "lifted first, then gradient descent": opened(),
+        "the same, gradients into the state input": opened(stop_gradient=False),
+        "the same, no noise": opened(noise=0.0),
+        "GRASP.large_latent()": GRASP.large_latent(),
+        "gradient descent": parts(GradientDescent()),
+        "gradient descent, no other endings": replace(parts(GradientDescent()), resample=None),
+        "L-BFGS": parts(LBFGS()),
+        "LatCo": parts(LatCo()),
+        "GRASP()": replace(GRASP(), select=None),
+        "CEM": sampling(CEM(correlation=0.9)),
+        "iCEM": sampling(ICEM()),
+        "MPPI": sampling(MPPI()),
+        "prior": Prior(),
+    }
+
+
+class Goals:
+    """Episodes of one environment that are planned for once.
+
+    Args:
+        model: who predicts.
+        name: of the model.
+        seeds: of the episodes.
+    """
+
+    def __init__(self, model: WorldModel, name: str, seeds: Sequence[int]) -> None:
+        env_id, steps = next(world for key, world in WORLDS.items() if key in name)
+        self.model, self.seeds, self.horizon = model, list(seeds), max(1, round(steps / model.action_block))
+        self.env = gym.make(env_id, obs_type="pixels", resolution=64, max_steps=10_000)
+        seen = [self.env.reset(seed=seed)[0] for seed in self.seeds]
+        self.observations = {key: np.stack([one[key] for one in seen]) for key in ("pixels", "goal")}
+
+    def problem(self, proposals: bool = False, horizon: int | None = None) -> Problem:
+        agent = GRASPAgent(CountingModel(self.model, proposals), self.env.action_space)
+        return agent.problem(self.observations, horizon or self.horizon)
+
+    def play(self, actions: Tensor) -> list[bool]:
+        """Whether each episode is solved after the last of its actions [B, T, A]."""
+        size = self.model.action_dim
+        plans = actions.reshape(len(actions), -1, size).numpy().astype(np.float32)
+        solved = []
+        for seed, plan in zip(self.seeds, plans, strict=True):
+            self.env.reset(seed=seed)
+            for action in plan:
+                *_, info = self.env.step(action)
+            solved.append(bool(info["is_success"]))
+        return solved
+
+
+def seconds_of_an_iteration(planner: MultiStart, problem: Problem, rounds: int = 6) -> float:
+    """Seconds of one iteration for one problem of the batch, by the process's own clock."""
+    began, times = time.process_time(), []
+    for _ in iterate(planner, problem, Budget(iterations=rounds)):
+        now = time.process_time()
+        times.append(now - began)
+        began = now
+    return float(np.mean(times[1:])) / problem.batch
+
+
+def compare(goals: Goals, table: str, seconds: float, out: Path) -> dict[str, Any]:
+    """Every planner of a table; what `out` holds already is not planned again."""
+    path = out / f"{table}.json"
+    rows: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    make = {"one": one_plan, "parts": with_parts}[table]
+    for name in make(1):
+        if name in rows:
+            continue
+        problem = goals.problem(proposals=name == "prior")
+        each = seconds_of_an_iteration(make(100)[name], problem)
+        iterations = 1 if name == "prior" else max(2, round(seconds / each))
+        began = time.process_time()
+        plan, _ = solve(make(iterations)[name], problem, Budget(iterations=iterations))
+        spent = time.process_time() - began
+        rows[name] = {
+            "iterations": iterations,
+            "seconds": round(spent / problem.batch, 3),
+            "cost": round(float(plan.cost.mean()), 2),
+            "solved": [int(x) for x in goals.play(plan.actions)],
+        }
+        write_json(path, rows)
+        print(f"{table}: {name}: {sum(rows[name]['solved'])} of {len(goals.seeds)}", flush=True)
+    return rows
+
+
+def show(title: str, rows: dict[str, Any]) -> str:
+    """A table of the rows; p against the first."""
+    first = next(iter(rows.values()))["solved"]
+    table = Table("planner", "iterations", "s per plan", "mean cost", "solved %", "p", title=title)
+    lines = [
+        "| planner | iterations | s per plan | mean cost | solved % [95 % interval] | p |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        share = wilson_interval(sum(row["solved"]), len(row["solved"]))
+        p = "" if row["solved"] is first else f"{mcnemar_exact(first, row['solved']):.3f}"
+        solved = f"{100 * share.value:.1f} [{100 * share.low:.0f}, {100 * share.high:.0f}]"
+        cells = [name, str(row["iterations"]), f"{row['seconds']:.2f}", f"{row['cost']:.1f}", solved, p]
+        table.add_row(*cells)
+        lines.append("| " + " | ".join(cells) + " |")
+    Console(width=140).print(table)
+    return "\n".join([f"## {title}", "", *lines, ""])
+
+
+def reasons(goals: Goals, lengths: Sequence[int] = (1, 2, 4, 8, 16, 24)) -> dict[str, Any]:
+    """What the paper argues with, measured on the states that random plans lead through."""
+    problem = goals.problem()
+    generator = torch.Generator().manual_seed(0)
+    low, high = problem.low, problem.high
+    wild = low + (high - low) * torch.rand(problem.batch, problem.horizon, len(low), generator=generator)
+    with torch.no_grad():
+        states = rollout(problem, wild)[:, 1:].flatten(0, 1)
+    here = states.unsqueeze(1).expand(-1, problem.model.history, *states.shape[1:])
+    resting = torch.zeros(len(states), problem.model.history, len(low))
+    # Along the data: towards the nearest other state. Anywhere: a random direction of the same length.
+    flat = states.flatten(1)
+    apart = torch.cdist(flat, flat).fill_diagonal_(torch.inf)
+    along = (flat[apart.argmin(1)] - flat).view_as(states)
+    length = along.flatten(1).norm(dim=1)
+    random = torch.randn(states.shape, generator=generator)
+    random = random * (length / random.flatten(1).norm(dim=1)).view(-1, *[1] * (states.dim() - 1))
+
+    def gain(change: Tensor) -> list[float]:
+        moved = here.clone()
+        moved[:, -1] += change
+        effect = problem.model.predict(moved, resting) - problem.model.predict(here, resting)
+        shares = effect.flatten(1).norm(dim=1) / length
+        return [round(float(x), 3) for x in shares.quantile(torch.tensor([0.5, 0.95]))]
+
+    with torch.no_grad():
+        found: dict[str, Any] = {"gain along the data": gain(along), "gain in random directions": gain(random)}
+    found["gradient in the first action, median"] = {}
+    for steps in lengths:
+        longer = goals.problem(horizon=steps)
+        actions = torch.zeros(longer.batch, steps, len(low), requires_grad=True)
+        with torch.enable_grad():
+            gap = (rollout(longer, actions)[:, -1] - longer.goal).flatten(1).square().sum(1)
+            (slope,) = torch.autograd.grad(gap.sum(), actions)
+        found["gradient in the first action, median"][steps] = round(float(slope[:, 0].norm(dim=1).median()), 3)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a shipped name or a folder whose path names its world")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results; what it holds is kept")
+    parser.add_argument("--goals", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=10000, help="of the first goal")
+    parser.add_argument("--seconds", type=float, default=0.3, help="per plan")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    goals = Goals(load_world_model(options.model), options.model, range(options.seed, options.seed + options.goals))
+    write_json(options.out / "reasons.json", reasons(goals))
+    titles = {"one": "One plan from zero actions", "parts": "The same parts for every solver"}
+    text = [show(title, compare(goals, name, options.seconds, options.out)) for name, title in titles.items()]
+    (options.out / "table.md").write_text("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The shipped vector latents of Wall and the U-maze: what they foresee, and where the walls are in it."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from grasp_agent.core.capabilities import proposes
+from grasp_agent.models import JointEmbeddingModel, load_world_model
+from grasp_agent.planning import GRASP
+from grasp_agent.tasks import task_for
+
+WORLDS = {"wall-vector": "grasp_envs/Wall-v0", "umaze-vector": "grasp_envs/PointMaze-v0"}
+
+
+def loaded(name: str) -> JointEmbeddingModel:
+    model = load_world_model(name)
+    assert isinstance(model, JointEmbeddingModel)
+    return model
+
+
+def played(model: JointEmbeddingModel, env_id: str, start: list[float], push: list[float], blocks: int) -> Tensor:
+    """Latents of the frames after every block of equal pushes, [blocks + 1, D]; the first is where it begins."""
+    env = gym.make(f"grasp_envs:{env_id}", obs_type="pixels", resolution=64)
+    observation, _ = env.reset(seed=20_000, options={"state": start})
+    frames = [observation["pixels"]]
+    for step in range(blocks * model.action_block):
+        observation, *_ = env.step(np.array(push, np.float32))
+        if (step + 1) % model.action_block == 0:
+            frames.append(observation["pixels"])
+    env.close()
+    with torch.no_grad():
+        return model.encode(torch.from_numpy(np.stack(frames)))
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "push"),
+    [
+        ("wall-vector", [10.0, 30.0], [0.8, 0.5]),
+        ("wall-vector", [24.0, 45.0], [1.0, 0.0]),  # into the wall, where it stays
+        ("umaze-vector", [1.4, 3.5], [0.1, 0.0]),
+    ],
+)
+def test_it_foresees_where_pushes_lead(name: str, start: list[float], push: list[float]) -> None:
+    model, blocks = loaded(name), 8
+    seen = played(model, WORLDS[name], start, push, blocks)
+    action = torch.tensor(push).repeat(model.action_block)
+    path = list(seen[: model.history])
+    with torch.no_grad():
+        while len(path) <= blocks:
+            path.append(
+                model.predict(torch.stack(path[-model.history :])[None], action.expand(1, model.history, -1))[0]
+            )
+    foreseen, moved = (path[-1] - seen[-1]).norm(), (seen[0] - seen[-1]).norm()
+    assert float(foreseen) < 0.3 * float(moved)
+
+
+@pytest.mark.parametrize(("name", "env_id"), WORLDS.items())
+def test_it_plans_without_jacobians_and_says_what_it_is_of(name: str, env_id: str) -> None:
+    model = loaded(name)
+    assert model.state_shape == (128,) and proposes(model)
+    assert GRASP.for_model(model) == GRASP.large_latent()
+    assert model.trained_on[0]["env_ids"] == [f"grasp_envs:{env_id}"]
+
+
+def test_the_maze_has_a_model() -> None:
+    assert task_for(WORLDS["umaze-vector"]).model == "umaze-vector"
