@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from grasp_agent.core.types import WorldModel
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.outcomes import VALUES, Outcomes, TellingOutcomes
 from grasp_agent.training.dynamics import FrameWindows
@@ -31,7 +32,7 @@ FOLLOWS = 0.01
 """Share of the way that the slow copy follows in each step."""
 
 
-class OutcomesTask:
+class OutcomesTask(FrameWindows):
     """Batches and losses of the stage.
 
     Args:
@@ -47,20 +48,21 @@ class OutcomesTask:
 
     def __init__(
         self,
-        model: TellingOutcomes,
+        model: WorldModel,
         data: EpisodeDataset,
         latents: NDArray[np.float32],
         episodes: NDArray[np.int64],
         batch: int,
     ) -> None:
-        if model.outcomes is None:
+        told = model.outcomes if isinstance(model, TellingOutcomes) else None
+        if told is None:
             raise ValueError("training rewards: expected a model that foresees them, got outcome_hidden = 0")
         check_rewards(data)
         assert data.rewards is not None and data.terminated is not None
-        self.told: Outcomes = model.outcomes
+        super().__init__(model, data)
+        self.told = told
         self.module = nn.ModuleDict({"told": self.told, "slow": copy.deepcopy(self.told).requires_grad_(False)})
-        self.windows = FrameWindows(model, data)  # type: ignore[arg-type]
-        self.block = int(model.action_block)  # type: ignore[attr-defined]
+        self.block = model.action_block
         self.latents = torch.from_numpy(latents).flatten(1)
         ahead = np.cumsum(np.concatenate([[0.0], data.rewards.astype(np.float64)]))
         last = np.minimum(np.arange(len(data)) + self.block, len(data))
@@ -86,7 +88,7 @@ class OutcomesTask:
 
     def draw(self, generator: np.random.Generator) -> Batch:
         present = torch.from_numpy(generator.choice(self.presents, self.batch))
-        numbers, actions = self.windows.numbers(present, 1)
+        numbers, actions = self.numbers(present, 1)
         following = numbers[:, -1]
         return (
             self.latents[present],
@@ -147,7 +149,7 @@ def outcome_errors(task: OutcomesTask, steps: int = 5000, seed: int = 0) -> dict
     """
     chosen = np.random.default_rng(seed).choice(task.presents, min(steps, len(task.presents)), replace=False)
     present = torch.from_numpy(chosen)
-    numbers, actions = task.windows.numbers(present, 1)
+    numbers, actions = task.numbers(present, 1)
     following, told = numbers[:, -1], task.told
     rewards, ended = task.rewards[present], task.terminated[following]
     error = (told.reward(task.latents[following], actions[:, -1]) - rewards).square().mean().sqrt()

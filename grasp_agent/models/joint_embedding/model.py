@@ -47,17 +47,9 @@ class JointEmbeddingModel(nn.Module):
         self.dynamics: nn.Module = ConvDynamics(config.grid, *sizes) if config.grid else MLPDynamics(*sizes)
         self.inverse = InverseDynamics(numbers, block)
         self.decoder: ImageDecoder | None = ImageDecoder(config) if config.decoder_channels else None
-        self.proposal: PlanProposal | None = None
-        if config.proposal_hidden:
-            scale = sum(config.action_std) / len(config.action_std)
-            self.proposal = PlanProposal(
-                WindowContext(config.state_size, config.action_dim, config.action_block, config.history, scale),
-                config.proposal_steps,
-                config.action_dim,
-                config.proposal_hidden,
-                config.proposal_depth,
-                scale,
-            )
+        scale = sum(config.action_std) / len(config.action_std)
+        context = WindowContext(config.state_size, config.action_dim, config.action_block, config.history, scale)
+        self.proposal = PlanProposal.of(config, context, scale)
         self.decodes, self.proposes = self.decoder is not None, self.proposal is not None
 
     @property

@@ -54,16 +54,8 @@ class LatentWorldModel(nn.Module):
                 config.image_size, config.decoder_channels, config.encoder_hidden, config.state_size
             )
 
-        self.proposal: PlanProposal | None = None
-        if config.proposal_hidden:
-            self.proposal = PlanProposal(
-                self.layout.context(config),
-                config.proposal_steps,
-                config.action_dim,
-                config.proposal_hidden,
-                config.proposal_depth,
-                config.action_scale,
-            )
+        context = self.layout.context(config)
+        self.proposal = PlanProposal.of(config, context, config.action_scale)
         self.decodes, self.proposes = self.decoder is not None, self.proposal is not None
 
     @property

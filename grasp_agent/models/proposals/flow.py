@@ -12,7 +12,7 @@ it need only meet what random actions seldom meet, like walking round a block be
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,30 @@ class WindowContext:
         )
 
 
+class ProposalSettings(Protocol):
+    """What a model's settings say of its proposals."""
+
+    @property
+    def action_dim(self) -> int:
+        """Numbers in one environment action."""
+        ...
+
+    @property
+    def proposal_hidden(self) -> int:
+        """Width of the network; 0 means no proposals."""
+        ...
+
+    @property
+    def proposal_depth(self) -> int:
+        """Its residual blocks."""
+        ...
+
+    @property
+    def proposal_steps(self) -> int:
+        """Environment steps of a plan."""
+        ...
+
+
 class PlanProposal(nn.Module):
     """The flow's velocity field, a residual MLP, and its integration.
 
@@ -80,6 +104,14 @@ class PlanProposal(nn.Module):
         self.out = nn.Linear(hidden, steps * action_dim)
         nn.init.normal_(self.waves.weight, std=0.7)
         nn.init.zeros_(self.out.weight)
+
+    @classmethod
+    def of(cls, settings: ProposalSettings, context: Context, action_scale: float) -> Self | None:
+        """What a model with these settings proposes with; None if it proposes nothing."""
+        if not settings.proposal_hidden:
+            return None
+        steps, hidden, depth = settings.proposal_steps, settings.proposal_hidden, settings.proposal_depth
+        return cls(context, steps, settings.action_dim, hidden, depth, action_scale)
 
     def velocity(self, plan: Tensor, time: Tensor, context: Tensor) -> Tensor:
         """v(x_t, t, c): plan [N, steps * dim], time [N, 1], `embedded` context [N, hidden] -> [N, steps * dim]."""

@@ -45,16 +45,8 @@ class SpritesModel(nn.Module):
         self.encoder = PoseEncoder(config.colours, config.encoder_channels, config.input_size, len(config.sprites))
         self.decoder = SpriteDecoder(config)
         self.dynamics = SpriteDynamics(config)
-        self.proposal: PlanProposal | None = None
-        if config.proposal_hidden:
-            self.proposal = PlanProposal(
-                SpritesContext(config),
-                config.proposal_steps,
-                config.action_dim,
-                config.proposal_hidden,
-                config.proposal_depth,
-                config.action_scale,
-            )
+        context = SpritesContext(config)
+        self.proposal = PlanProposal.of(config, context, config.action_scale)
         self.proposes = self.proposal is not None
 
     @property

@@ -60,16 +60,8 @@ class VectorModel(TellingOutcomes, nn.Module):
         self.register_buffer("mean", torch.zeros(config.size))
         self.register_buffer("deviation", torch.ones(config.size))
         self.dynamics = VectorDynamics(config)
-        self.proposal: PlanProposal | None = None
-        if config.proposal_hidden:
-            self.proposal = PlanProposal(
-                WindowContext(config.size, config.action_dim, 1, config.history, config.action_scale),
-                config.proposal_steps,
-                config.action_dim,
-                config.proposal_hidden,
-                config.proposal_depth,
-                config.action_scale,
-            )
+        context = WindowContext(config.size, config.action_dim, 1, config.history, config.action_scale)
+        self.proposal = PlanProposal.of(config, context, config.action_scale)
         self.proposes = self.proposal is not None
         self.outcomes: Outcomes | None = None
         if config.outcome_hidden:
