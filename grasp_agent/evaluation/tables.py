@@ -32,33 +32,39 @@ def results_table(results: Results) -> Table:
         box=box.SIMPLE_HEAD,
         padding=0,
     )
-    table.add_column("entrant", overflow="fold")
-    with_progress = any(entrant.mean_best_progress is not None for entrant in summaries)
-    progress = task_for(settings["environment"]).progress_key or "progress"
-    progress = progress if len(progress) <= 6 else f"{progress[:5]}."
-    columns = ["success\n%", "at the\nend %", "vs first"] if told else ["return", "vs first"]
-    columns += [f"best\n{progress}"] * with_progress
-    columns += ["return", "steps to\nsucceed"] if told else ["steps"]
-    for name in (*columns, "ms p50\np95"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for entrant in summaries:
-        if told:
-            cells = [_percent(entrant.success), _percent(entrant.success_final)]
-            cells.append(_against(entrant.difference, entrant.p_value, _percent))
-        else:
-            cells = [_number(entrant.mean_return)]
-            cells.append(_against(entrant.return_difference, entrant.return_p_value, _number))
-        if with_progress:
-            cells.append("" if entrant.mean_best_progress is None else f"{entrant.mean_best_progress:.2f}")
-        if told:
-            needed = entrant.median_steps_to_success
-            cells += [f"{entrant.mean_return.value:.1f}", "" if needed is None else f"{needed:g}"]
-        else:
-            cells.append(f"{np.mean([row.steps for row in results.of(entrant.entrant)]):.0f}")
-        cells.append(f"{entrant.latency_p50_ms:.1f}\n{entrant.latency_p95_ms:.1f}")
+    rows = [_cells(entrant, results, told) for entrant in summaries]
+    headings = list(dict.fromkeys(heading for row in rows for heading in row))
+    table.add_column(headings[0], overflow="fold")
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
         # Plain text: a name like "[b]" is a name, not markup.
-        table.add_row(*map(Text, [entrant.entrant, *cells]))
+        table.add_row(*(Text(row.get(heading, "")) for heading in headings))
     return table
+
+
+def _cells(entrant: EntrantSummary, results: Results, told: bool) -> dict[str, str]:
+    """An entrant's row: what stands under each heading."""
+    cells = {"entrant": entrant.entrant}
+    if told:
+        cells["success\n%"] = _percent(entrant.success)
+        cells["at the\nend %"] = _percent(entrant.success_final)
+        cells["vs first"] = _against(entrant.difference, entrant.p_value, _percent)
+    else:
+        cells["return"] = _number(entrant.mean_return)
+        cells["vs first"] = _against(entrant.return_difference, entrant.return_p_value, _number)
+    if entrant.mean_best_progress is not None:
+        progress = task_for(results.settings["environment"]).progress_key or "progress"
+        progress = progress if len(progress) <= 6 else f"{progress[:5]}."
+        cells[f"best\n{progress}"] = f"{entrant.mean_best_progress:.2f}"
+    if told:
+        needed = entrant.median_steps_to_success
+        cells["return"] = f"{entrant.mean_return.value:.1f}"
+        cells["steps to\nsucceed"] = "" if needed is None else f"{needed:g}"
+    else:
+        cells["steps"] = f"{np.mean([row.steps for row in results.of(entrant.entrant)]):.0f}"
+    cells["ms p50\np95"] = f"{entrant.latency_p50_ms:.1f}\n{entrant.latency_p95_ms:.1f}"
+    return cells
 
 
 def plot_success(results: Results, path: str | Path) -> Path:

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import stable_baselines3.common.env_checker
+from env_checks import check_that_the_seed_decides_everything, equal
 from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.passive_env_checker import env_render_passive_checker
 from scipy.sparse.csgraph import shortest_path
@@ -46,12 +47,6 @@ def gap_to_walls(rows, x, y):
         for low, value in zip(walls.T, (x, y), strict=True)
     )
     return np.sqrt(over_x**2 + over_y**2).min(axis=-1)
-
-
-def equal(first, second):
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
-    return bool(np.all(np.asarray(first) == np.asarray(second)))
 
 
 # ---------------------------------------------------------------------- free motion
@@ -565,17 +560,7 @@ def test_hindsight_replay_relabels():
 
 @pytest.mark.parametrize("obs_type", OBS_TYPES)
 def test_the_seed_decides_everything(obs_type):
-    def rollout(seed):
-        env = make(obs_type=obs_type)
-        env.action_space.seed(1)
-        trace = [env.reset(seed=seed)[0]]
-        trace += [env.step(env.action_space.sample())[0] for _ in range(3)]
-        trace.append(env.reset()[0])
-        return trace
-
-    first, again, other = rollout(7), rollout(7), rollout(8)
-    assert all(map(equal, first, again))
-    assert not equal(first[0], other[0]) and not equal(first[0], first[-1])
+    check_that_the_seed_decides_everything(lambda: make(obs_type=obs_type))
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])

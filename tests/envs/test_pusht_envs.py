@@ -10,6 +10,7 @@ import sys
 import gymnasium as gym
 import numpy as np
 import pytest
+from env_checks import check_that_the_seed_decides_everything, equal
 from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.passive_env_checker import env_render_passive_checker
 
@@ -39,12 +40,6 @@ def covered_share(pose, goal):
     x, y = np.meshgrid(np.arange(0.25, 512.0, 0.5), np.arange(0.25, 512.0, 0.5))
     wanted = inside(x, y, goal)
     return (wanted & inside(x, y, pose)).sum() / wanted.sum()
-
-
-def equal(first, second):
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
-    return bool(np.all(np.asarray(first) == np.asarray(second)))
 
 
 # ---------------------------------------------------------------------- registration and checkers
@@ -92,17 +87,7 @@ def test_absolute_control_draws_only_the_remark_about_its_range(name):
 @pytest.mark.parametrize("obs_type", OBS_TYPES)
 @pytest.mark.parametrize("name", IDS)
 def test_the_seed_decides_everything(name, obs_type):
-    def rollout(seed):
-        env = make(name, obs_type=obs_type)
-        env.action_space.seed(1)
-        trace = [env.reset(seed=seed)[0]]
-        trace += [env.step(env.action_space.sample())[0] for _ in range(3)]
-        trace.append(env.reset()[0])
-        return trace
-
-    first, again, other = rollout(7), rollout(7), rollout(8)
-    assert all(map(equal, first, again))
-    assert not equal(first[0], other[0]) and not equal(first[0], first[-1])
+    check_that_the_seed_decides_everything(lambda: make(name, obs_type=obs_type))
 
 
 @pytest.mark.parametrize("control", ["relative", "absolute"])
