@@ -54,7 +54,7 @@ DATA: dict[str, dict[str, list[str]]] = {
 }
 """Arguments of `grasp-agent collect`, by world and folder."""
 
-PREDICTED = JointWeights(sigreg=1.0, inverse=1.0, straightening=1.0)
+PREDICTED = JointWeights()
 DRAWN = replace(PREDICTED, sigreg=0.0, reconstruction=1.0, noise=0.1)
 GRID = JointWeights(sigreg=0.0, inverse=1.0, straightening=0.1, reconstruction=1.0, noise=0.1)
 

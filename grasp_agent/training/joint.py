@@ -75,9 +75,9 @@ class JointWeights:
             apart.
     """
 
-    sigreg: float = 10.0
+    sigreg: float = 1.0
     inverse: float = 1.0
-    straightening: float = 0.1
+    straightening: float = 1.0
     reconstruction: float = 0.0
     noise: float = 0.0
 

@@ -99,7 +99,7 @@ def joint_grid_recipe(data: EpisodeDataset) -> JointRecipe:
     model = replace(
         vector.model, grid=8, patch=8, state_size=32, dynamics_hidden=64, dynamics_depth=4, proposal_hidden=0
     )
-    weights = JointWeights(sigreg=0.0, reconstruction=1.0, noise=0.1)
+    weights = JointWeights(sigreg=0.0, straightening=0.1, reconstruction=1.0, noise=0.1)
     return replace(vector, model=model, weights=weights, dynamics=replace(vector.dynamics, steps=3_000, batch=64))
 
 
