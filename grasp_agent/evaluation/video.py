@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from grasp_agent.evaluation.policies import make_entrants
 from grasp_agent.evaluation.results import EpisodeResult
 from grasp_agent.evaluation.scoring import SameEpisodes, Scorer
-from grasp_agent.files.atomic import replacing
+from grasp_agent.files.atomic import check_writable, replacing
 from grasp_agent.rollouts.vector import Episode, TimeStep, play
 from grasp_agent.tasks import Task, task_for
 
@@ -71,12 +71,14 @@ def record_video(
 
     Raises:
         ValueError: another suffix, or as `evaluate`.
+        OSError: the path cannot be written; told before anything is played.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"video: expected a path ending in {' or '.join(SUFFIXES)}, got {path}")
     if not seeds:
         raise ValueError("seeds: expected at least one, got none")
+    check_writable(path)
     participants, task = make_entrants(entrants, trust=trust), task_for(env_id)
     episodes = [Episode(index, int(seed), policy_seed=int(seed)) for index, seed in enumerate(seeds)]
     rows: list[EpisodeResult] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -43,6 +44,24 @@ def replacing(path: str | Path) -> Iterator[Path]:
             _flush(temporary)
             os.replace(temporary, path)
             _flush_entries(path.parent)
+    finally:
+        _remove(temporary)
+
+
+def check_writable(path: str | Path) -> None:
+    """Try out whether `path` can be written, before long work is done for it; nothing of the trial stays.
+
+    Raises:
+        OSError: it cannot; `filename` is the path.
+    """
+    path = Path(path)
+    temporary = path.with_name(PREFIX + path.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _naming(path, temporary):
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            temporary.touch()
     finally:
         _remove(temporary)
 

@@ -92,6 +92,19 @@ def test_other_formats_are_refused_before_anything_is_played(tmp_path: Path, nam
     assert not list(tmp_path.iterdir())
 
 
+def test_where_nothing_can_be_written_nobody_plays(tmp_path: Path) -> None:
+    class Player:
+        def predict(self, *_: object, **__: object) -> tuple[np.ndarray, None]:
+            raise AssertionError("played")
+
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.gif").mkdir()
+    for path in (tmp_path / "file" / "race.gif", tmp_path / "folder.gif"):
+        with pytest.raises(OSError, match=r"file|folder\.gif"):
+            record_video({"someone": Player()}, ENV_ID, [3], path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder.gif"]
+
+
 def test_no_episodes_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one"):
         record_video(["zero"], ENV_ID, [], tmp_path / "film.mp4")
