@@ -14,6 +14,7 @@ POINT_MAZE = register_task(
         picture_kwargs={"obs_type": "pixels", "resolution": "{side}"},
         policy_kwargs=({"obs_type": "state"}, {"obs_type": "pixels"}),
         goal_kwargs=("goals", "reward_type", "max_steps"),
+        look_ahead=50,
         recipe="sprites",
         model="umaze-vector",
     )

@@ -15,7 +15,7 @@ from grasp_agent.models.joint_embedding.model import JointEmbeddingModel
 from grasp_agent.training.joint import JointTask, JointWeights
 from grasp_agent.training.latent import later_stages, report_on
 from grasp_agent.training.loop import Stage
-from grasp_agent.training.recipe import Recipe, RecipeStage, Run, register_recipe
+from grasp_agent.training.recipe import Recipe, RecipeStage, Run, register_recipe, task_of
 
 COLOURS = 256
 """Frames that the whitening of colours is fitted on."""
@@ -89,7 +89,14 @@ def joint_recipe(data: EpisodeDataset) -> JointRecipe:
     """A vector latent of 128 numbers; for the frames and actions of `data`."""
     size, actions = data.image_size, int(data.actions.shape[1])
     zeros, ones = (0.0,) * actions, (1.0,) * actions
-    config = JointEmbeddingConfig(size, action_dim=actions, action_mean=zeros, action_std=ones, proposal_hidden=256)
+    config = JointEmbeddingConfig(
+        size,
+        action_dim=actions,
+        action_mean=zeros,
+        action_std=ones,
+        proposal_hidden=256,
+        look_ahead=task_of(data).look_ahead,
+    )
     return JointRecipe(config)
 
 

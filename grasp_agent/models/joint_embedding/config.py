@@ -34,6 +34,7 @@ class JointEmbeddingConfig:
         proposal_hidden: width of the network that proposes plans, for vector latents; 0 means no proposals.
         proposal_depth: its residual blocks.
         proposal_steps: environment steps of a proposed plan.
+        look_ahead: environment steps that plans should span.
 
     Raises:
         ValueError: a size is out of range, or sizes do not fit each other.
@@ -59,6 +60,7 @@ class JointEmbeddingConfig:
     proposal_hidden: int = 0
     proposal_depth: int = 3
     proposal_steps: int = 25
+    look_ahead: int = 25
 
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
