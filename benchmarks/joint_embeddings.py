@@ -22,8 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,34 +58,46 @@ DRAWN = replace(PREDICTED, sigreg=0.0, reconstruction=1.0, noise=0.1)
 GRID = JointWeights(sigreg=0.0, inverse=1.0, straightening=0.1, reconstruction=1.0, noise=0.1)
 
 
-def vector(data: EpisodeDataset, weights: JointWeights, **model: Any) -> JointRecipe:
-    """A vector of numbers, with plan proposals."""
-    recipe = RECIPES["joint"](data)
-    assert isinstance(recipe, JointRecipe)
-    return replace(
-        recipe,
-        weights=weights,
-        model=replace(recipe.model, **model),
-        encoder=replace(recipe.encoder, batch=64),
-        dynamics=replace(recipe.dynamics, steps=5_000, batch=512),
-        proposal=replace(recipe.proposal, steps=3_000),
-        joint_unroll=3,
-    )
+@dataclass(frozen=True)
+class Variant:
+    """One model to train.
+
+    Attributes:
+        world: whose data it learns from.
+        weights: of the loss's terms.
+        model: sizes that differ from the recipe's; with "grid" among them it is a grid of cells, else a vector.
+        steps: of stage 1; None means as many as fit into the minutes that are given.
+        learning_rate: of stage 1.
+        unroll: model steps that the dynamics is rolled out in stage 1.
+    """
+
+    world: str
+    weights: JointWeights
+    model: dict[str, Any] = field(default_factory=dict)
+    steps: int | None = None
+    learning_rate: float = 1e-3
+    unroll: int = 3
+
+    def recipe(self, data: EpisodeDataset) -> JointRecipe:
+        """The recipe, with the recipe's own steps of stage 1 where they are to be measured."""
+        grid = "grid" in self.model
+        recipe = RECIPES["joint_grid" if grid else "joint"](data)
+        assert isinstance(recipe, JointRecipe)
+        first = replace(recipe.encoder, batch=64, learning_rate=self.learning_rate)
+        steps, batch = (2_500, 128) if grid else (5_000, 512)
+        return replace(
+            recipe,
+            weights=self.weights,
+            model=replace(recipe.model, **self.model),
+            encoder=replace(first, steps=self.steps or first.steps),
+            dynamics=replace(recipe.dynamics, steps=steps, batch=batch),
+            proposal=replace(recipe.proposal, steps=3_000),
+            joint_unroll=self.unroll,
+        )
 
 
-def grid(data: EpisodeDataset, weights: JointWeights, **model: Any) -> JointRecipe:
-    """A grid of cells."""
-    recipe = RECIPES["joint_grid"](data)
-    assert isinstance(recipe, JointRecipe)
-    return replace(
-        recipe,
-        weights=weights,
-        model=replace(recipe.model, **model),
-        encoder=replace(recipe.encoder, batch=64),
-        dynamics=replace(recipe.dynamics, steps=2_500, batch=128),
-        joint_unroll=3,
-    )
-
+ENOUGH = 2_000
+"""Steps of stage 1 that are enough for a dot or a ball."""
 
 SMALL: dict[str, Any] = {"encoder_width": 16}
 CELLS: dict[str, Any] = {**SMALL, "grid": 4, "patch": 16, "state_size": 32}
@@ -94,31 +105,16 @@ MAZE: dict[str, Any] = {"action_block": 2}
 VIT: dict[str, Any] = {"encoder": "vit", "encoder_width": 192, "encoder_depth": 12, "encoder_heads": 3}
 FINE: dict[str, Any] = {"grid": 14, "patch": 4, "state_size": 16, "dynamics_hidden": 96}
 
-VARIANTS: dict[str, tuple[str, Callable[[EpisodeDataset], JointRecipe]]] = {
-    "wall_vector": ("wall", lambda data: short(vector(data, PREDICTED, **SMALL))),
-    "wall_grid": ("wall", lambda data: short(grid(data, GRID, **CELLS))),
-    "umaze_vector": ("umaze", lambda data: short(vector(data, DRAWN, **SMALL, **MAZE))),
-    "umaze_grid": ("umaze", lambda data: short(grid(data, GRID, **CELLS, **MAZE))),
-    "vit_vector": ("pusht", lambda data: attending(vector(data, DRAWN, state_size=192, dynamics_hidden=768, **VIT))),
-    "vit_grid": ("pusht", lambda data: attending(grid(data, GRID, **FINE, **VIT))),
-    "conv_grid": ("pusht", lambda data: timed(replace(grid(data, replace(GRID, inverse=0.3)), joint_unroll=2))),
+VARIANTS = {
+    "wall_vector": Variant("wall", PREDICTED, SMALL, ENOUGH),
+    "wall_grid": Variant("wall", GRID, CELLS, ENOUGH),
+    "umaze_vector": Variant("umaze", DRAWN, {**SMALL, **MAZE}, ENOUGH),
+    "umaze_grid": Variant("umaze", GRID, {**CELLS, **MAZE}, ENOUGH),
+    "vit_vector": Variant("pusht", DRAWN, {**VIT, "state_size": 192, "dynamics_hidden": 768}, learning_rate=5e-4),
+    "vit_grid": Variant("pusht", GRID, {**VIT, **FINE}, learning_rate=5e-4),
+    "conv_grid": Variant("pusht", replace(GRID, inverse=0.3), {"grid": 8}, unroll=2),
 }
-"""World and recipe by the variant's name."""
-
-
-def short(recipe: JointRecipe) -> JointRecipe:
-    """A stage 1 that is enough for a dot or a ball."""
-    return replace(recipe, encoder=replace(recipe.encoder, steps=2_000))
-
-
-def timed(recipe: JointRecipe) -> JointRecipe:
-    """A stage 1 whose steps are found by measurement."""
-    return replace(recipe, encoder=replace(recipe.encoder, steps=1))
-
-
-def attending(recipe: JointRecipe) -> JointRecipe:
-    """The same, with the learning rate of a transformer."""
-    return timed(replace(recipe, encoder=replace(recipe.encoder, learning_rate=5e-4)))
+"""What is trained, by name."""
 
 
 def seconds_of_a_step(recipe: JointRecipe, data: EpisodeDataset, device: str, steps: int) -> float:
@@ -155,15 +151,16 @@ def collect(out: Path, worlds: set[str], share: float) -> None:
 
 def train_one(name: str, arguments: argparse.Namespace) -> None:
     """Train one variant; its folder then holds `model` in half precision and `metrics.json`."""
-    world, recipe_for = VARIANTS[name]
-    data = EpisodeDataset(*(arguments.out / folder for folder in DATA[world]))
-    recipe = recipe_for(data)
+    variant = VARIANTS[name]
+    data = EpisodeDataset(*(arguments.out / folder for folder in DATA[variant.world]))
+    recipe = variant.recipe(data)
     begun = arguments.out / f"{name}.json"
     if not begun.is_file():
-        each = seconds_of_a_step(recipe, data, arguments.device, arguments.timed)
-        steps = recipe.encoder.steps
-        steps = round(arguments.share * steps) if steps > 1 else round(60 * arguments.minutes / each)
-        print(f"{name}: {1000 * each:.1f} ms a step, {steps} steps", flush=True)
+        steps = round(arguments.share * recipe.encoder.steps)
+        if variant.steps is None:
+            each = seconds_of_a_step(recipe, data, arguments.device, arguments.timed)
+            steps = round(60 * arguments.minutes / each)
+            print(f"{name}: {1000 * each:.1f} ms a step, {steps} steps", flush=True)
         write_json(begun, {"steps": max(1, steps)})
     steps = json.loads(begun.read_text())["steps"]
     recipe = replace(
@@ -199,7 +196,7 @@ def main() -> None:
         torch.set_float32_matmul_precision("high")
         train_one(names[-1], arguments)
         return
-    collect(arguments.out, {VARIANTS[name][0] for name in names}, arguments.share)
+    collect(arguments.out, {VARIANTS[name].world for name in names}, arguments.share)
     running = [
         subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--alone", "--variant", name]) for name in names
     ]
