@@ -30,8 +30,8 @@ from grasp_agent.planning.solvers.lifted import Lifted
 from grasp_agent.planning.solvers.solver import AnySolver
 
 COMPACT = 64
-"""Numbers in a latent up to which Jacobians are worth their price. With 128 numbers a Gauss-Newton step takes twenty
-times as long as a gradient step, and ends no nearer to the goal."""
+"""Numbers in a latent up to which Jacobians are worth their price. With 128 numbers planning by Gauss-Newton takes
+twenty times as long as by gradient steps, and ends no nearer to the goal."""
 
 
 @dataclass(frozen=True)
