@@ -6,8 +6,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
+from grasp_agent import GRASPAgent
 from grasp_agent.core.capabilities import proposes
 from grasp_agent.models import JointEmbeddingModel, load_world_model
 from grasp_agent.planning import GRASP
@@ -64,6 +66,13 @@ def test_it_plans_without_jacobians_and_says_what_it_is_of(name: str, env_id: st
     assert model.state_shape == (128,) and proposes(model)
     assert GRASP.for_model(model) == GRASP.large_latent()
     assert model.trained_on[0]["env_ids"] == [f"grasp_envs:{env_id}"]
+
+
+@pytest.mark.parametrize(("name", "steps"), [("wall-vector", 25), ("umaze-vector", 50)])
+def test_plans_look_as_far_as_it_says(name: str, steps: int) -> None:
+    model = loaded(name)
+    agent = GRASPAgent(model, spaces.Box(-1.0, 1.0, (2,), np.float32))
+    assert agent.horizon == round(steps / model.action_block)
 
 
 def test_the_maze_has_a_model() -> None:
