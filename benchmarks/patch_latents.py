@@ -56,6 +56,7 @@ from grasp_agent.planning import (
     with_settings,
 )
 from grasp_agent.planning.solvers.solver import AnySolver
+from grasp_agent.rollouts.goal_env import GoalEnv
 from grasp_agent.training.dynamics import unrolled
 from grasp_agent.training.loop import Batch, Losses, Stage, run_stage
 from grasp_agent.training.patches import DinoWMRecipe, PatchTask
@@ -293,7 +294,7 @@ def speed(model: DinoWorldModel, steps: Sequence[int] = (5, 10, 16), rounds: int
         for name, solver in solvers.items():
             planner, times = MultiStart(solver, restarts=restarts, candidates=0), {}
             for count in steps:
-                with Episodes(counting, count * model.action_block, [20000]) as episodes:
+                with Episodes(GoalEnv(), counting, count * model.action_block, [20000]) as episodes:
                     problem = episodes.problem(planner, GoalDistance(running=0.0))
                 loop, spent = iterate(planner, problem, Budget(iterations=rounds + 1)), []
                 next(loop)

@@ -254,7 +254,7 @@ CASES = {
     "evaluate: goal horizon": (["evaluate", "MODEL", "--goal-horizon", "1"], "goal_horizon"),
     "evaluate: another argument": (
         ["evaluate", "MODEL", "--env", "grasp_envs/PushT-v0", "--goal-horizon", "25"],
-        "refuses {'goal_horizon': 25}",
+        "got 'grasp_envs/PushT-v0', which has none",
     ),
     "evaluate: foreign results": (["evaluate", "MODEL", "--out", "D/results"], "of an earlier run, got files that"),
     "video: suffix": (["video", "MODEL", "--out", "D/x/film.avi"], "ending in .mp4 or .gif"),

@@ -26,6 +26,7 @@ from grasp_agent.core.types import Budget, WorldModel
 from grasp_agent.objectives.goal_distance import GoalDistance
 from grasp_agent.planning import begin, iterate, shift
 from grasp_agent.planning.solve import finish
+from grasp_agent.rollouts.goal_env import GoalEnv
 from grasp_agent.rollouts.workers import one_thread
 
 ROUNDS = 3
@@ -107,16 +108,19 @@ class _Bench:
 
     Args:
         contestant: who plans.
+        where: the environment.
         world_model: what predicts.
         horizon: H.
         warm: whether planning begins from a previous plan, as an agent's does.
         limit: seconds of iterations that are worth measuring.
     """
 
-    def __init__(self, contestant: Contestant, world_model: WorldModel, horizon: int, warm: bool, limit: float) -> None:
+    def __init__(
+        self, contestant: Contestant, where: GoalEnv, world_model: WorldModel, horizon: int, warm: bool, limit: float
+    ) -> None:
         self.planner, self.warm, self.limit = contestant.planner, warm, min(limit, LONGEST)
         self.model = CountingModel(world_model, contestant.proposals)
-        self.episodes = Episodes(self.model, horizon, [SEED])
+        self.episodes = Episodes(where, self.model, horizon, [SEED])
         self.count: int | None = None
         """Iterations of a round, the same in every round."""
 
@@ -149,14 +153,14 @@ class _Bench:
 
     def _decision(self, horizon: int) -> float:
         """Time an agent's decision of one iteration with a previous plan to begin from."""
-        env, agent = self.episodes.envs[0], self.episodes.agent(self.planner, None, horizon, 1)
-        observation, _ = env.reset(seed=SEED)
-        seconds, state = [], None
-        for _ in range(1 + WARM_DECISIONS):
+        agent, seconds = self.episodes.agent(self.planner, None, horizon, 1), []
+        observation, state = self.episodes.seen(), None
+        for _ in range(
+            1 + WARM_DECISIONS
+        ):  # standing still: where the decision is made makes no difference to its time
             before = time.process_time()
-            action, state = agent.predict(observation, state)
+            _, state = agent.predict(observation, state)
             seconds.append(time.process_time() - before)
-            observation = env.step(action)[0]
         return float(np.median(seconds[1:]))
 
     def close(self) -> None:
@@ -165,6 +169,7 @@ class _Bench:
 
 def calibrate(
     contestants: Mapping[str, Contestant],
+    where: GoalEnv,
     world_model: WorldModel,
     horizons: Sequence[int],
     warm: bool,
@@ -175,6 +180,7 @@ def calibrate(
 
     Args:
         contestants: who plans, by name.
+        where: the environment.
         world_model: what predicts.
         horizons: H, environment steps to plan for.
         warm: time decisions of an agent that has a previous plan, instead of single plans.
@@ -186,7 +192,7 @@ def calibrate(
     """
     measured: dict[tuple[str, int], list[tuple[float, list[float]]]] = {}
     for horizon in horizons:  # one at a time: everybody's environments and models at once would fill the caches
-        benches = {name: _Bench(c, world_model, horizon, warm, limit) for name, c in contestants.items()}
+        benches = {name: _Bench(c, where, world_model, horizon, warm, limit) for name, c in contestants.items()}
         with computing_alone():
             for turn in range(1 + ROUNDS):
                 for name, bench in benches.items():

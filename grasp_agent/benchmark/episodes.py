@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grasp_agent.agent import DEFAULT_LOOK_AHEAD, MPCAgent
+from grasp_agent.agent import MPCAgent
 from grasp_agent.benchmark.counting import CountingModel
 from grasp_agent.benchmark.rows import ClosedRow, OpenRow
 from grasp_agent.core.capabilities import readout_of
@@ -26,13 +26,9 @@ from grasp_agent.core.types import Budget, Objective, Plan, Problem, WorldModel
 from grasp_agent.planning import MultiStart, iterate
 from grasp_agent.planning.plans import Plans
 from grasp_agent.planning.solve import finish
-from grasp_agent.rollouts.environments import make_env
+from grasp_agent.rollouts.goal_env import GoalEnv
 from grasp_agent.rollouts.policies import AgentPolicy, following
 from grasp_agent.rollouts.vector import Episode, VectorPolicy, play
-from grasp_agent.tasks import DEFAULT_TASK
-
-TASK = DEFAULT_TASK
-ENV_ID = TASK.default_env_ids[0]
 
 Reached = Callable[[Tensor, Tensor], Tensor]
 """Whether latents [B, *S] meet goals [B, *S] as far as the model can tell, as booleans [B]."""
@@ -79,18 +75,19 @@ class Episodes:
     """Episodes side by side, one environment for each goal.
 
     Args:
-        model: reads the pixels.
-        horizon: H, environment steps to the goals.
+        where: the environment.
+        model: who looks.
+        horizon: H, environment steps to the goals; where the environment sets its goals itself, steps that plans span.
         seeds: one episode each.
+
+    Raises:
+        ValueError: the environment shows no goal, or not what the model sees.
     """
 
-    def __init__(self, model: CountingModel, horizon: int, seeds: Sequence[int]) -> None:
-        self.model, self.horizon, self.seeds = model, horizon, list(seeds)
-        if model.image_size is None:
-            raise ValueError("benchmark: expected a world model that sees pictures, got one without image_size")
-        kwargs = {**TASK.pictures(model.image_size), str(TASK.goal_distance_kwarg): horizon}
-        self.envs: list[gym.Env[Any, Any]] = [make_env(ENV_ID, **kwargs) for _ in seeds]
-        self.observations = [env.reset(seed=seed)[0] for env, seed in zip(self.envs, self.seeds, strict=True)]
+    def __init__(self, where: GoalEnv, model: CountingModel, horizon: int, seeds: Sequence[int]) -> None:
+        self.where, self.model, self.horizon, self.seeds = where, model, horizon, list(seeds)
+        self.envs: list[gym.Env[Any, Any]] = [where.open(model, horizon)[0] for _ in seeds]
+        self._episodes = [Episode(index, seed, seed) for index, seed in enumerate(self.seeds)]
 
     def __enter__(self) -> Self:
         return self
@@ -112,10 +109,11 @@ class Episodes:
 
     def seen(self) -> dict[str, NDArray[Any]]:
         """The first observations, batched."""
-        return {key: np.stack([seen[key] for seen in self.observations]) for key in (TASK.picture_key, TASK.goal_key)}
+        seen = [self.where.begin(env, seed) for env, seed in zip(self.envs, self.seeds, strict=True)]
+        return {key: np.stack([one[key] for one in seen]) for key in seen[0]}
 
     def problem(self, planner: MultiStart, objective: Objective | None) -> Problem:
-        """Plan from here to the goal pictures, ceil(H / k) model steps."""
+        """Plan from the first observations to the goals, ceil(H / k) model steps."""
         return self.agent(planner, objective, plan_steps(self.model, self.horizon), 1).problem(self.seen())
 
     def play(self, policy: VectorPolicy, **limits: Any) -> list[list[bool]]:
@@ -126,10 +124,9 @@ class Episodes:
             limits: `step_limit` and `until` of `rollouts.vector.play`.
         """
         solved: list[list[bool]] = [[] for _ in self.seeds]
-        episodes = [Episode(index, seed, seed) for index, seed in enumerate(self.seeds)]
-        for step in play(policy, self.envs, episodes, **limits):
+        for step in play(policy, self.envs, self._episodes, **limits):
             if step.number:
-                solved[step.episode.index].append(bool(TASK.solved(step.info)))
+                solved[step.episode.index].append(bool(self.where.task.solved(step.info)))
         return solved
 
 
@@ -186,6 +183,7 @@ def anytime(
 def open_rows(
     name: str,
     contestant: Contestant,
+    where: GoalEnv,
     world_model: WorldModel,
     horizon: int,
     seeds: Sequence[int],
@@ -199,6 +197,7 @@ def open_rows(
     Args:
         name: of the contestant.
         contestant: who plans.
+        where: the environment.
         world_model: what predicts.
         horizon: H.
         seeds: the goals.
@@ -208,7 +207,7 @@ def open_rows(
         seconds: that 0, 1, 2, ... `iterations` take for a single problem.
     """
     model, reached = CountingModel(world_model, contestant.proposals), reached_test(world_model, threshold)
-    with Episodes(model, horizon, seeds) as episodes:
+    with Episodes(where, model, horizon, seeds) as episodes:
         problem = episodes.problem(contestant.planner, objective)
         model.calls = model.rows = 0
         plan, found, (calls, rows) = anytime(contestant.planner, problem, torch.tensor(list(seeds)), iterations)
@@ -250,18 +249,23 @@ def open_rows(
 def closed_rows(
     name: str,
     contestant: Contestant,
+    where: GoalEnv,
     world_model: WorldModel,
     horizon: int,
     seeds: Sequence[int],
     objective: Objective,
+    look_ahead: int,
     iterations: int,
     milliseconds: float,
 ) -> list[ClosedRow]:
-    """Let an agent play one episode for every goal, replanning at every step; arguments as for `open_rows`."""
+    """Let an agent play one episode for every goal, replanning at every step.
+
+    Arguments as for `open_rows`; `look_ahead` are the environment steps that its plans span.
+    """
     model = CountingModel(world_model, contestant.proposals)
-    with Episodes(model, horizon, seeds) as episodes:
-        agent = episodes.agent(contestant.planner, objective, plan_steps(model, DEFAULT_LOOK_AHEAD), iterations)
-        solved = episodes.play(AgentPolicy(agent, TASK), until=TASK.solved)
+    with Episodes(where, model, horizon, seeds) as episodes:
+        agent = episodes.agent(contestant.planner, objective, plan_steps(model, look_ahead), iterations)
+        solved = episodes.play(AgentPolicy(agent, where.task), until=where.task.solved)
     return [
         ClosedRow(name, horizon, seed, milliseconds, iterations, int(steps[-1]), len(steps))
         for seed, steps in zip(seeds, solved, strict=True)

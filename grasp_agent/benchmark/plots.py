@@ -79,7 +79,7 @@ def plot_closed(summaries: Sequence[ClosedSummary], order: Sequence[str], path: 
         below.set_xticks(sorted({s.horizon for s in these if s.horizon is not None}))
         below.set_ylim(bottom=0)
         below.set_xlabel("environment steps to the goal, H")
-        below.set_ylabel("mean steps, failures counting 2 H")
+        below.set_ylabel("mean steps, failures whole episodes")
     return _save(figure, path)
 
 

@@ -113,9 +113,9 @@ def _closed_tables(summaries: Sequence[ClosedSummary], order: Sequence[str]) -> 
         these = [summary for summary in summaries if summary.milliseconds == limit]
         single = [summary for summary in these if summary.horizon is not None]
         lines.append(f"## Closed loop, {limit:g} ms per decision, {max(s.goals for s in single)} goals\n")
-        lines.append(f"Success within 2 H steps (exact p against {order[0]}).\n")
+        lines.append(f"Success within the episode (exact p against {order[0]}).\n")
         lines += _matrix(these, order, lambda s: f"{_percent(s.success)}{_in_brackets(s.p_success)}", "closed")
-        lines.append("Mean steps, a failure counting 2 H (exact p).\n")
+        lines.append("Mean steps, a failure counting its whole episode (exact p).\n")
         lines += _matrix(these, order, lambda s: f"{s.steps:.1f}{_in_brackets(s.p_steps)}", "closed")
         lines += ["Iterations per decision.\n", *_matrix(single, order, lambda s: str(s.iterations), "closed")]
     return lines

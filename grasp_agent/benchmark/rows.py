@@ -11,7 +11,7 @@ class BenchmarkRow:
 
     Attributes:
         planner: the contestant's name.
-        horizon: H, environment steps to the goal.
+        horizon: H, environment steps to the goal; where the environment sets it, steps that the plan spans.
         goal: seed of the episode.
     """
 
@@ -67,7 +67,7 @@ class ClosedRow(BenchmarkRow):
         milliseconds: time limit of a decision.
         iterations: planner iterations that the time limit was worth.
         success: 1 if the environment was solved at any step.
-        steps: steps taken; the episode ends with success, or after 2 H.
+        steps: steps taken; the episode ends with success, or when the environment ends it.
     """
 
     milliseconds: float

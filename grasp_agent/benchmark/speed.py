@@ -8,33 +8,30 @@ import numpy as np
 from rich.table import Table
 
 from grasp_agent.agent import MPCAgent
-from grasp_agent.core.capabilities import image_size_of, proposes
+from grasp_agent.core.capabilities import proposes
 from grasp_agent.models import load_world_model
 from grasp_agent.planning import PLANNERS, planner_for
-from grasp_agent.rollouts.environments import make_env
+from grasp_agent.rollouts.goal_env import GoalEnv
 from grasp_agent.rollouts.policies import AgentPolicy
 from grasp_agent.rollouts.vector import Episode, play
-from grasp_agent.tasks import DEFAULT_TASK
 
 LEAST_DECISIONS = 10
 
 
-def decision_table(model: str, seconds: float) -> Table:
-    """Decision latency of every planner at its default settings, from pixels, in the default task.
+def decision_table(where: GoalEnv, model: str, seconds: float) -> Table:
+    """Decision latency of every planner at its default settings.
 
     Args:
+        where: the environment.
         model: world model.
         seconds: least time of measurement per planner.
 
     Raises:
-        ValueError: a model that does not see pictures.
+        ValueError: the environment does not show what the model sees.
     """
     world_model = load_world_model(model)
-    side = image_size_of(world_model)
-    if side is None:
-        raise ValueError(f"speed: expected a world model that sees pictures, got {model!r}, which does not")
-    env = make_env(DEFAULT_TASK.default_env_ids[0], **DEFAULT_TASK.pictures(side))
-    table = Table(title="decision latency from pixels, default settings")
+    env, _ = where.open(world_model)
+    table = Table(title="decision latency, default settings")
     for column in ("planner", "iterations", "p50 ms", "p95 ms", "decisions"):
         table.add_column(column, justify="left" if column == "planner" else "right")
     for name in PLANNERS:
@@ -42,7 +39,7 @@ def decision_table(model: str, seconds: float) -> Table:
             continue
         agent = MPCAgent(world_model, env.action_space, planner_for(name, world_model))
         times: list[float] = []
-        for step in play(AgentPolicy(agent, DEFAULT_TASK), [env], (Episode(i, i, i) for i in itertools.count())):
+        for step in play(AgentPolicy(agent, where.task), [env], (Episode(i, i, i) for i in itertools.count())):
             times += [1e3 * step.seconds] * (step.number > 0)
             if sum(times) > 1e3 * seconds and len(times) >= LEAST_DECISIONS:
                 break

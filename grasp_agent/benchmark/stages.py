@@ -1,6 +1,6 @@
-"""The planning benchmark: table 1 of the GRASP paper, on the default task with a learned world model.
+"""The planning benchmark: table 1 of the GRASP paper, in an environment with goals and with a learned world model.
 
-    open      one plan per goal within a time limit, carried out with closed eyes; goals H = 40 ... 80 steps away
+    open      one plan per goal within a time limit, carried out with closed eyes; goals H steps away
     closed    the agent that replans at every step, within a time limit per decision
     ablation  GRASP with one thing changed at a time, as in `open`
     tune      random search over every planner's hyperparameters, the same number of trials, on other goals
@@ -17,18 +17,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from grasp_agent.agent.agent import DEFAULT_LOOK_AHEAD
 from grasp_agent.benchmark.calibration import LONGEST, ROUNDS, Timing, calibrate, compute_alone, computing_alone
 from grasp_agent.benchmark.contestants import SPACES, describe, draw_trials, planners
-from grasp_agent.benchmark.episodes import ENV_ID, Contestant, closed_rows, open_rows, reached_test
+from grasp_agent.benchmark.episodes import Contestant, closed_rows, open_rows, reached_test
 from grasp_agent.benchmark.rows import BenchmarkRow, ClosedRow, OpenRow
+from grasp_agent.core.capabilities import distance_weights_of
 from grasp_agent.core.types import Objective
 from grasp_agent.files.atomic import write_text
 from grasp_agent.files.digest import model_digest
@@ -37,7 +38,9 @@ from grasp_agent.files.records import Records
 from grasp_agent.models import load_world_model
 from grasp_agent.models.registry import SavedModel
 from grasp_agent.objectives.goal_distance import GoalDistance, default_objective
+from grasp_agent.rollouts.goal_env import GoalEnv
 from grasp_agent.rollouts.workers import in_processes
+from grasp_agent.tasks import objective_for
 
 STAGES = ("open", "closed", "ablation", "tune")
 CALIBRATION_NAME, TUNING_NAME = "calibration.json", "tuning.json"
@@ -55,6 +58,7 @@ class Benchmark:
     Attributes:
         model: world model, as `load_world_model` takes it.
         out: results folder; may hold an earlier run, which goes on.
+        where: the environment.
         workers: processes, each with one thread.
         batch: goals that are planned for side by side.
         threshold: latent distance that counts as success under the model, see `reached_test`; None asks for a model
@@ -62,11 +66,12 @@ class Benchmark:
         progress: show progress bars on the standard error stream.
 
     Raises:
-        ValueError: a number out of range, or a model whose success cannot be told; as `load_world_model`.
+        ValueError: a number out of range; as `load_world_model`.
     """
 
     model: str
     out: Path
+    where: GoalEnv = field(default_factory=GoalEnv)
     workers: int = 1
     batch: int = 20
     threshold: float | None = None
@@ -76,12 +81,32 @@ class Benchmark:
         for name in ("workers", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        reached_test(self.world_model, self.threshold)
+        with closing(self.where.open(self.world_model)[0]) as probe:
+            self.where.begin(probe, 0)
         self.out.mkdir(parents=True, exist_ok=True)
 
     @cached_property
     def world_model(self) -> SavedModel:
         return load_world_model(self.model)
+
+    @cached_property
+    def objective(self) -> GoalDistance:
+        """What an agent minimises in this environment."""
+        return self._told or default_objective(self.world_model)
+
+    @property
+    def _told(self) -> GoalDistance | None:
+        """The distance that the task asks for, if it does."""
+        objective = objective_for(self.where.env_id, self.world_model, shows_goal=True)
+        return objective if isinstance(objective, GoalDistance) else None
+
+    @property
+    def final_distance(self) -> GoalDistance:
+        """The paper's: the distance to the goal at the end of the plan alone, all that a goal tells counting alike."""
+        weights = distance_weights_of(self.world_model)
+        if weights is not None:
+            weights = None if all(weights) else tuple(float(weight > 0) for weight in weights)
+        return replace(self._told or GoalDistance(weights=weights), running=0.0)
 
     @cached_property
     def digest(self) -> str:
@@ -102,7 +127,8 @@ class Benchmark:
 
         Args:
             contestants: who plans, by name; the first is the one that the others are compared to.
-            horizons: H, environment steps to the goals.
+            horizons: H, environment steps to the goals; where the environment sets its goals itself, steps that plans
+                span.
             seeds: the goals.
             seconds: time limit of a plan.
             objective: what plans are judged by; None means the paper's, the distance to the goal at the end alone.
@@ -112,10 +138,11 @@ class Benchmark:
             All rows of the stage.
 
         Raises:
-            ValueError: the folder holds the stage with other settings.
+            ValueError: the folder holds the stage with other settings, or success under the model cannot be told.
             RuntimeError: a worker process was killed.
         """
-        objective = GoalDistance(running=0.0) if objective is None else objective
+        reached_test(self.world_model, self.threshold)
+        objective = self.final_distance if objective is None else objective
         common = {"seconds": seconds, "objective": repr(objective)}
         table = Records(self.out, stage, OpenRow, self._settings(contestants, common), extendable=["contestants"])
         timings = self._calibrated(contestants, horizons, warm=False, limit=seconds, label=stage)
@@ -128,6 +155,7 @@ class Benchmark:
                     open_rows,
                     name=name,
                     contestant=contestant,
+                    where=self.where,
                     horizon=horizon,
                     objective=objective,
                     threshold=self.threshold,
@@ -148,24 +176,28 @@ class Benchmark:
     ) -> list[ClosedRow]:
         """Let agents play, replanning at every step, within `budgets` milliseconds per decision.
 
-        Else as `open_loop`, but that the objective is `default_objective` unless given.
+        Else as `open_loop`, but that plans are judged as an agent judges them, unless `objective` is given.
         """
-        objective = default_objective(self.world_model) if objective is None else objective
+        objective = self.objective if objective is None else objective
         settings = self._settings(contestants, {"objective": repr(objective)})
         table = Records(self.out, "closed", ClosedRow, settings, extendable=["contestants"])
-        look_ahead = DEFAULT_LOOK_AHEAD
-        timings = self._calibrated(contestants, [look_ahead], warm=True, limit=max(budgets) / 1e3, label="closed")
+        own = self.where.look_ahead(self.world_model)
+        spans = {horizon: own if self.where.sets_distance else horizon for horizon in horizons}
+        limit = max(budgets) / 1e3
+        timings = self._calibrated(contestants, sorted({*spans.values()}), warm=True, limit=limit, label="closed")
         jobs: list[tuple[Job, tuple[int, ...]]] = []
         for budget in budgets:
             for horizon in horizons:
                 for name, contestant in contestants.items():
-                    iterations = timings[name, look_ahead].iterations(budget / 1e3)
+                    iterations = timings[name, spans[horizon]].iterations(budget / 1e3)
                     job = partial(
                         closed_rows,
                         name=name,
                         contestant=contestant,
+                        where=self.where,
                         horizon=horizon,
                         objective=objective,
+                        look_ahead=spans[horizon],
                         iterations=iterations,
                         milliseconds=float(budget),
                     )
@@ -249,8 +281,8 @@ class Benchmark:
 
     def _settings(self, contestants: Mapping[str, Contestant], common: Mapping[str, Any]) -> dict[str, Any]:
         described = {name: describe(contestant) for name, contestant in contestants.items()}
-        shared = {"environment": ENV_ID, "model": self.digest, "threshold": self.threshold, "batch": self.batch}
-        return {**shared, **common, "contestants": described}
+        shared = {"environment": self.where.env_id, "env_kwargs": dict(self.where.env_kwargs), "model": self.digest}
+        return {**shared, "threshold": self.threshold, "batch": self.batch, **common, "contestants": described}
 
     def _batches(self, job: Job, seeds: Sequence[int]) -> Iterator[tuple[Job, tuple[int, ...]]]:
         for start in range(0, len(seeds), self.batch):
@@ -273,7 +305,9 @@ class Benchmark:
                 continue
             with progress_bar(self.progress) as bar:
                 task = bar.add_task(f"{label}: timing, {horizon} steps", total=(1 + ROUNDS) * len(missing))
-                found = calibrate(missing, self.world_model, [horizon], warm, limit, partial(bar.advance, task))
+                found = calibrate(
+                    missing, self.where, self.world_model, [horizon], warm, limit, partial(bar.advance, task)
+                )
             noted |= {key(name, at): timing.to_json() for (name, at), timing in found.items()}
             write_text(path, json.dumps(noted, indent=1) + "\n")
         return {(n, h): Timing.from_json(noted[key(n, h)]) for n in contestants for h in horizons}

@@ -68,7 +68,7 @@ class ClosedSummary:
         goals: how many.
         iterations: planner iterations per decision; None if they differ between horizons.
         success: share solved at any step, with Wilson's 95 % interval.
-        steps: mean length of the episodes, a failure counting its 2 H steps.
+        steps: mean length of the episodes, a failure counting all its steps.
         p_success: exact test against the first contestant on the same goals, as in `OpenSummary`.
         p_steps: the same for the steps.
     """

@@ -84,6 +84,21 @@ def entrants_of(
     return entrants
 
 
+def model_name(given: str | None, env: str) -> str:
+    """The world model that the user names, else what ships for the environment.
+
+    Raises:
+        ValueError: none is named and none ships.
+    """
+    name = given or task_for(env).model
+    if name is None:
+        raise ValueError(
+            f"--model: expected a world model, none ships for {env}; make one with"
+            f" `grasp-agent collect --env {env}` and `grasp-agent train`"
+        )
+    return name
+
+
 def made_by(option: str, source: str) -> Any:
     """What "module:factory" makes, called without arguments.
 
@@ -130,12 +145,7 @@ class _Planned:
         from grasp_agent.models import load_world_model
         from grasp_agent.rollouts.environments import make_env
 
-        name = planning.model or task_for(env).model
-        if name is None:
-            raise ValueError(
-                f"--model: expected a world model, none ships for {env}; make one with"
-                f" `grasp-agent collect --env {env}` and `grasp-agent train`"
-            )
+        name = model_name(planning.model, env)
         model: Any = made_by("--model", name) if _is_factory(name) else load_world_model(name)
         if foreign := foreign_to(env, env_kwargs, model):
             say(f"note: {foreign}")

@@ -60,10 +60,13 @@ def collect(
     from grasp_agent.data import CollectSettings
     from grasp_agent.data import collect as run
 
+    env_kwargs = env_arguments(env_arg)
+    for env_id in env or ENVS:
+        env_kwargs |= task_for(env_id).goals_at(env_id, goal_horizon)
     settings = CollectSettings(
         env_ids=env or ENVS,
         steps=steps,
-        env_kwargs=tuple({**env_arguments(env_arg), **task_for((env or ENVS)[0]).goals_at(goal_horizon)}.items()),
+        env_kwargs=tuple(env_kwargs.items()),
         policy=policy,
         model=model or (task_for((env or ENVS)[0]).model if policy == "planner" else None),
         noise=noise,

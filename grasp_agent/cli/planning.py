@@ -5,7 +5,20 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from grasp_agent.cli.options import MODEL, MaybeFloat, MaybeInt, MaybeStr, Numbers, Words, console, say, set_threads
+from grasp_agent.cli.entrants import model_name
+from grasp_agent.cli.options import (
+    ENV,
+    MODEL,
+    MaybeFloat,
+    MaybeInt,
+    MaybeStr,
+    Numbers,
+    Words,
+    console,
+    env_arguments,
+    say,
+    set_threads,
+)
 
 
 def plan(
@@ -59,6 +72,8 @@ def plan(
 
 
 def bench(
+    env: str = ENV,
+    env_arg: Words = (),
     stage: Words = (),
     planner: Words = (),
     horizon: Numbers = (),
@@ -75,7 +90,7 @@ def bench(
     settings: MaybeStr = None,
     proposals: bool = True,
     equal_parts: bool = False,
-    model: str = MODEL,
+    model: MaybeStr = None,
     threshold: MaybeFloat = None,
     out: Path = Path("runs/bench"),
     workers: int = 2,
@@ -92,26 +107,30 @@ def bench(
         grasp-agent bench --stage tune --out runs/tune
         grasp-agent bench --stage open --horizon 40 --planner grasp --planner cem --settings runs/tune/tuning.json
         grasp-agent bench --stage speed
+        grasp-agent bench --env grasp_envs:grasp_envs/Wall-v0 --env-arg success=strict --stage closed
 
     Args:
+        env: Environment id; one with goals.
+        env_arg: Argument of the environment, NAME=VALUE, as in success=strict.
         stage: Stage to run: open, closed, ablation, tune or speed. Default: open, closed and ablation.
         planner: Planner that takes part; the others are compared to the first. Default: every planner.
-        horizon: Environment steps to the goals. Default: 40, 50, 60, 70 and 80.
+        horizon: Environment steps to the goals; where the environment sets its goals itself, steps that plans span.
+            Default: 40, 50, 60, 70 and 80; what the model names.
         goals: Number of goals in stages open and ablation. Default: 200.
         seed: Seed of the first goal; the next ones count up.
         seconds: Time limit of a plan, or of a measurement in stage speed. Default: 1, or 3 in stage speed.
         closed_goals: Number of goals in stage closed. Default: 40.
         milliseconds: Time limit of a decision in stage closed. Default: 50, 100 and 200.
-        ablation_horizon: Environment steps to the goals in stage ablation. Default: 40 and 60.
+        ablation_horizon: The same as --horizon in stage ablation. Default: 40 and 60; what the model names.
         tune_goals: Number of goals in stage tune. Default: 40.
         tune_seed: Seed of the first goal in stage tune.
-        tune_horizon: Environment steps to the goals in stage tune. Default: 60.
+        tune_horizon: The same as --horizon in stage tune. Default: 60; what the model names.
         trials: Settings that stage tune tries per planner, the default ones included. Default: 12.
         settings: The tuning.json with the settings to use. Default: every planner's own.
         proposals: Offer the model's proposals to the planners as initial guesses.
         equal_parts: Give every solver the restarts, initial guesses, successive halving, tail resampling and robust
             choice of planner grasp, so that only the solvers differ.
-        model: World model: a shipped name, a folder or a hub id.
+        model: World model: a shipped name, a folder or a hub id. Default: what ships for the environment.
         threshold: Latent distance (root mean square) that counts as success under the model. Default: the task's own
             test, which needs a model whose latents have a physical meaning.
         out: Folder for the results.
@@ -125,6 +144,7 @@ def bench(
     from grasp_agent.core.capabilities import proposes
     from grasp_agent.models import load_world_model
     from grasp_agent.planning import PLANNERS
+    from grasp_agent.rollouts.goal_env import GoalEnv
 
     stages = stage or ("open", "closed", "ablation")
     for name in stages:
@@ -132,10 +152,11 @@ def bench(
             raise ValueError(f"--stage: expected one of {', '.join((*STAGES, 'speed'))}, got {name!r}")
     if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"--seconds: expected a positive number, got {seconds}")
+    where, model = GoalEnv(env, env_arguments(env_arg)), model_name(model, env)
     if "speed" in stages:
         from grasp_agent.benchmark.speed import decision_table
 
-        console.print(decision_table(model, seconds or (0.5 if quick else 3.0)))
+        console.print(decision_table(where, model, seconds or (0.5 if quick else 3.0)))
         if set(stages) == {"speed"}:
             return
     numbers = {
@@ -154,27 +175,30 @@ def bench(
     if min(seed, tune_seed) < 0:
         raise ValueError(f"--seed, --tune-seed: expected 0 or more, got {min(seed, tune_seed)}")
     limit = seconds or (0.2 if quick else 1.0)
-    horizons = horizon or ((40, 60) if quick else (40, 50, 60, 70, 80))
     seeds = range(seed, seed + max(numbers["--goals"], numbers["--closed-goals"]))
     open_seeds, closed_seeds = seeds[: numbers["--goals"]], seeds[: numbers["--closed-goals"]]
     chosen = None if settings is None else load_settings(settings)
     world_model = load_world_model(model)
+    own = () if where.sets_distance else (where.look_ahead(world_model),)
+    horizons = horizon or own or ((40, 60) if quick else (40, 50, 60, 70, 80))
     offered = proposals and proposes(world_model)  # the prior alone needs them
     names = planner or tuple(name for name in PLANNERS if name != "prior" or offered)
     contestants = planners(names, world_model, chosen, proposals)
     if equal_parts:
         contestants = share_parts(contestants, planners(["grasp"], world_model, chosen, proposals)["grasp"].planner)
-    benchmark = Benchmark(model, out, workers, threshold=threshold)
+    benchmark = Benchmark(model, out, where, workers, threshold=threshold)
     if "tune" in stages:
         tune_seeds = range(tune_seed, tune_seed + numbers["--tune-goals"])
-        benchmark.tune(names, tune_horizon or (60,), tune_seeds, limit, numbers["--trials"], seeds, proposals=proposals)
+        benchmark.tune(
+            names, tune_horizon or own or (60,), tune_seeds, limit, numbers["--trials"], seeds, proposals=proposals
+        )
     if "open" in stages:
         benchmark.open_loop(contestants, horizons, open_seeds, limit)
     if "closed" in stages:
         budgets = milliseconds or ((50,) if quick else (50, 100, 200))
         benchmark.closed_loop(contestants, horizons[:1] if quick else horizons, closed_seeds, budgets)
     if "ablation" in stages:
-        at = ablation_horizon or ((40,) if quick else (40, 60))
+        at = ablation_horizon or own or ((40,) if quick else (40, 60))
         variants = ablations(planners(["grasp"], world_model, chosen, proposals)["grasp"])
         shown = dict(list(variants.items())[:6]) if quick else variants
         benchmark.open_loop(shown, at, open_seeds, limit, stage="ablation")

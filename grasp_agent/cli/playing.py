@@ -170,4 +170,4 @@ def _arguments(env: str, given: Words, goal_horizon: int | None, hindsight: int 
     from grasp_agent.tasks.task import HINDSIGHT
 
     goals = {} if hindsight is None else {HINDSIGHT: hindsight}
-    return {**env_arguments(given), **task_for(env).goals_at(goal_horizon), **goals}
+    return {**env_arguments(given), **task_for(env).goals_at(env, goal_horizon), **goals}

@@ -14,10 +14,9 @@ import gymnasium as gym
 from gymnasium import spaces
 
 from grasp_agent.agent.agent import MPCAgent
-from grasp_agent.core.capabilities import image_size_of
 from grasp_agent.evaluation.sb3 import load_policy
 from grasp_agent.files.digest import file_digest, model_digest, stable_repr
-from grasp_agent.rollouts.environments import image_side, open_env, same_space
+from grasp_agent.rollouts.environments import image_side, open_env, open_for_model, same_space
 from grasp_agent.rollouts.policies import (
     AgentPolicy,
     RowByRow,
@@ -119,25 +118,7 @@ class AgentEntrant:
         self.agent = agent
 
     def open(self, env_id: str, env_kwargs: Mapping[str, Any]) -> OpenedEnv:
-        side = image_size_of(self.agent.world_model)
-        acts = self.agent.action_space
-
-        def fits(env: gym.Env[Any, Any]) -> bool:
-            if side is not None and image_side(env.observation_space) != side:
-                return False
-            offered = env.action_space
-            if not (isinstance(offered, spaces.Box) and isinstance(acts, spaces.Box)):
-                return bool(offered == acts)
-            if offered.shape != acts.shape:
-                return False
-            return bool((acts.low >= offered.low).all() and (acts.high <= offered.high).all())
-
-        wishes: list[Mapping[str, Any]] = [{}]
-        needs = f"actions that hold the agent's {acts}"
-        if side is not None:
-            wishes = list(task_for(env_id).picture_wishes(side))
-            needs = f"{side} x {side} x 3 uint8 images for the world model, and {needs}"
-        return open_env(env_id, env_kwargs, wishes, fits, needs)
+        return open_for_model(self.agent.world_model, env_id, env_kwargs, self.agent.action_space)
 
     def describe(self) -> dict[str, Any]:
         agent = self.agent

@@ -10,8 +10,11 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
+from grasp_agent.core.capabilities import image_size_of
+from grasp_agent.core.types import WorldModel
 from grasp_agent.rollouts.hindsight import HindsightGoal
 from grasp_agent.rollouts.rendered import RenderedFrames
+from grasp_agent.tasks import task_for
 from grasp_agent.tasks.task import HINDSIGHT, RENDERED
 
 
@@ -93,6 +96,43 @@ def open_env(
             seen.append(str(env.observation_space))
         env.close()
     raise ValueError(f"environment {env_id!r} with {dict(env_kwargs)}: expected {needs}, got only {'; '.join(seen)}")
+
+
+def open_for_model(
+    model: WorldModel, env_id: str, env_kwargs: Mapping[str, Any], acts: spaces.Space[Any] | None = None
+) -> tuple[gym.Env[Any, Any], dict[str, Any]]:
+    """Make the environment so that it shows pictures of the model's size, or vectors to a model that takes them.
+
+    Args:
+        model: who looks.
+        env_id: the environment.
+        env_kwargs: arguments that it gets in any case.
+        acts: actions that it must take; None leaves them open.
+
+    Returns:
+        The environment, and the arguments it was made with.
+
+    Raises:
+        ValueError: as `open_env`.
+    """
+    side = image_size_of(model)
+
+    def fits(env: gym.Env[Any, Any]) -> bool:
+        if side is not None and image_side(env.observation_space) != side:
+            return False
+        offered = env.action_space
+        if acts is None:
+            return True
+        if not (isinstance(offered, spaces.Box) and isinstance(acts, spaces.Box)):
+            return bool(offered == acts)
+        if offered.shape != acts.shape:
+            return False
+        return bool((acts.low >= offered.low).all() and (acts.high <= offered.high).all())
+
+    wishes: list[Mapping[str, Any]] = [{}] if side is None else list(task_for(env_id).picture_wishes(side))
+    needs = [] if side is None else [f"{side} x {side} x 3 uint8 images for the world model"]
+    needs += [] if acts is None else [f"actions that hold the agent's {acts}"]
+    return open_env(env_id, env_kwargs, wishes, fits, ", and ".join(needs) or "any observation")
 
 
 def image_side(space: spaces.Space[Any]) -> int | None:

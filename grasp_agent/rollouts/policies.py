@@ -65,10 +65,7 @@ class AgentPolicy:
     def begin(self, slot: int, first: TimeStep) -> None:
         self.agent.reset()  # a goal that it was given before would take precedence
         self._fresh.add(slot)
-        shown = isinstance(first.observation, Mapping) and any(
-            key in first.observation for key in (self.task.goal_key, *GOAL_KEYS)
-        )
-        self._goals[slot] = None if shown else self.task.goal(None, first.info)
+        self._goals[slot] = announced_goal(self.task, first.observation, first.info)
         if self.noise is not None:
             self._noises[slot] = self.noise(first.episode)
 
@@ -78,7 +75,10 @@ class AgentPolicy:
             state = None
         elif state is not None and list(slots) != self._slots:
             state = state.select([self._slots.index(slot) for slot in slots])
-        seen = [self._seen(slot, observation) for slot, observation in zip(slots, observations, strict=True)]
+        seen = [
+            as_agents_see(self.task, observation, self._goals[slot])
+            for slot, observation in zip(slots, observations, strict=True)
+        ]
         batch = {key: np.stack([one[key] for one in seen]) for key in seen[0]}
         actions, state = self.agent.predict(batch, state, np.array([slot in self._fresh for slot in slots]))
         if self.noise is not None:
@@ -91,15 +91,26 @@ class AgentPolicy:
         self._fresh.clear()
         return list(actions)
 
-    def _seen(self, slot: int, observation: Any) -> dict[str, Any]:
-        """An observation under the names that agents know."""
-        seen = dict(observation) if isinstance(observation, Mapping) else {"observation": observation}
-        for name, key in (("pixels", self.task.picture_key), ("goal", self.task.goal_key)):
-            if key in seen:
-                seen[name] = seen[key]
-        if self._goals[slot] is not None:
-            seen["goal"] = self._goals[slot]
-        return seen
+
+def as_agents_see(task: Task, observation: Any, goal: Any) -> dict[str, Any]:
+    """An observation under the names that agents know.
+
+    Args:
+        task: where pictures and goals are found.
+        observation: as the environment shows it.
+        goal: one that observations do not hold, or None.
+    """
+    seen = dict(observation) if isinstance(observation, Mapping) else {"observation": observation}
+    for name, key in (("pixels", task.picture_key), ("goal", task.goal_key)):
+        if key in seen:
+            seen[name] = seen[key]
+    return seen if goal is None else {**seen, "goal": goal}
+
+
+def announced_goal(task: Task, observation: Any, info: Mapping[str, Any]) -> Any:
+    """The goal that a reset's `info` announces where the observation holds none, else None."""
+    shown = isinstance(observation, Mapping) and any(key in observation for key in (task.goal_key, *GOAL_KEYS))
+    return None if shown else task.goal(None, info)
 
 
 def predicting(policy: Any) -> RowByRow:

@@ -20,7 +20,7 @@ PUSHT = register_task(
             {"obs_type": kind} for kind in ("state", "environment_state_agent_pos", "pixels", "pixels_agent_pos")
         ),
         goal_kwargs=("goal_horizon", "reward_type", "success"),
-        goal_distance_kwarg="goal_horizon",
+        goal_distance_kwargs={"grasp_envs/PushTReach-v0": "goal_horizon"},
         # In the classic task only the body must arrive; where the pusher ends up hardly counts.
         driven_weights={"grasp_envs/PushT-v0": 0.001},
         states=PLANAR_PUSH,

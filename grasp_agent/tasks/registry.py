@@ -8,7 +8,7 @@ from typing import Any
 from grasp_agent.core.capabilities import distance_weights_of, driven_of, foresees_rewards, trained_on
 from grasp_agent.core.types import Objective, WorldModel
 from grasp_agent.objectives import GoalDistance, Rewards
-from grasp_agent.tasks.task import HINDSIGHT, RENDERED, Task
+from grasp_agent.tasks.task import HINDSIGHT, RENDERED, Task, bare_id
 
 TASKS: dict[str, Task] = {}
 """Every registered task by its name."""
@@ -50,7 +50,7 @@ def register_task(task: Task) -> Task:
 
 def task_for(env_id: str) -> Task:
     """The task that an environment id belongs to, else `GYMNASIUM`; a "module:" in front of the id does not matter."""
-    bare = _bare(env_id)
+    bare = bare_id(env_id)
     return next((task for task in TASKS.values() if bare in task.env_ids), GYMNASIUM)
 
 
@@ -65,7 +65,7 @@ def goal_weights_for(env_id: str, model: WorldModel) -> tuple[float, ...] | None
         One weight per latent number; None if the model's own weights will do, or if it does not know what the actions
         move.
     """
-    weight, driven = task_for(env_id).driven_weights.get(_bare(env_id)), driven_of(model)
+    weight, driven = task_for(env_id).driven_weights.get(bare_id(env_id)), driven_of(model)
     if weight is None or driven is None:
         return None
     own = distance_weights_of(model) or (1.0,) * len(driven)
@@ -111,7 +111,7 @@ def foreign_to(env_id: str, env_kwargs: Mapping[str, Any], model: WorldModel) ->
         task = task_for(name)
         shown = {*task.picture_kwargs, *(key for one in task.policy_kwargs for key in one), RENDERED}
         no_matter = {*shown, *task.goal_kwargs, HINDSIGHT}
-        return _bare(name), {key: value for key, value in kwargs.items() if key not in no_matter}
+        return bare_id(name), {key: value for key, value in kwargs.items() if key not in no_matter}
 
     ids = task_for(env_id).env_ids
     asked = world(env_id, env_kwargs)
@@ -124,7 +124,3 @@ def foreign_to(env_id: str, env_kwargs: Mapping[str, Any], model: WorldModel) ->
 
 def _named(name: str, kwargs: Mapping[str, Any]) -> str:
     return " ".join([name, *(f"{key}={value}" for key, value in kwargs.items())])
-
-
-def _bare(env_id: str) -> str:
-    return env_id.rpartition(":")[2]

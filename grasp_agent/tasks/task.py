@@ -47,7 +47,8 @@ class Task:
         rendered: whether what the environment renders will do where its observations hold no picture.
         policy_kwargs: environment arguments to try in turn for a policy that does not fit the default observation.
         goal_kwargs: environment arguments that decide about goals and success, and change nothing in the world itself.
-        goal_distance_kwarg: the argument that sets how many steps away goals are; None if there is none.
+        goal_distance_kwargs: per environment id, the argument that sets how many steps away goals are, where there is
+            one.
         look_ahead: environment steps that plans to its goals should span.
         driven_weights: per environment id, how much the place of what the actions move themselves counts in the
             distance to a goal, the most important thing counting 1; for environments whose goals leave it open.
@@ -74,7 +75,7 @@ class Task:
     rendered: bool = False
     policy_kwargs: tuple[Mapping[str, Any], ...] = ()
     goal_kwargs: tuple[str, ...] = ()
-    goal_distance_kwarg: str | None = None
+    goal_distance_kwargs: Mapping[str, str] = field(default_factory=dict)
     look_ahead: int = 25
     driven_weights: Mapping[str, float] = field(default_factory=dict)
     states: StateLayout | None = None
@@ -128,17 +129,22 @@ class Task:
         value = None if self.progress_key is None else info.get(self.progress_key)
         return None if value is None else float(value)
 
-    def goals_at(self, steps: int | None) -> dict[str, Any]:
+    def goals_at(self, env_id: str, steps: int | None) -> dict[str, Any]:
         """Environment arguments for goals that are so many steps away; None leaves the environment its own distance.
 
         Raises:
-            ValueError: the task has no argument for it.
+            ValueError: the environment has no argument for it.
         """
         if steps is None:
             return {}
-        if self.goal_distance_kwarg is None:
+        if (argument := self.goal_distance_kwargs.get(bare_id(env_id))) is None:
             raise ValueError(
-                f"goal distance: expected an environment with an argument for it, got task {self.name!r}, which has"
-                " none; leave the distance out"
+                f"goal distance: expected an environment with an argument for it, got {env_id!r}, which has none; leave"
+                " the distance out"
             )
-        return {self.goal_distance_kwarg: steps}
+        return {argument: steps}
+
+
+def bare_id(env_id: str) -> str:
+    """An environment id without "module:" in front."""
+    return env_id.rpartition(":")[2]

@@ -11,10 +11,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from dot_world import ENV_ID, LIMIT, DotModel, register
 from tiny_model import TINY
 from torch import Tensor
 
-from grasp_agent.benchmark import episodes as benchmark_episodes
 from grasp_agent.benchmark.calibration import Timing
 from grasp_agent.benchmark.contestants import (
     SPACES,
@@ -34,6 +34,7 @@ from grasp_agent.benchmark.episodes import (
     closed_rows,
     reached_test,
 )
+from grasp_agent.benchmark.episodes import open_rows as open_loop_rows
 from grasp_agent.benchmark.report import write_report
 from grasp_agent.benchmark.rows import ClosedRow, OpenRow
 from grasp_agent.benchmark.stages import Benchmark
@@ -57,10 +58,13 @@ from grasp_agent.planning import (
     solve,
     with_settings,
 )
-from grasp_agent.rollouts.environments import make_env
+from grasp_agent.rollouts.goal_env import GoalEnv
 from grasp_agent.rollouts.policies import following
 
+register()
+
 GD = MultiStart(GradientDescent(), restarts=2, candidates=2, refresh=1)
+PUSHT = GoalEnv()
 SMALL_CEM = MultiStart(CEM(samples=8, elites=2), restarts=1, candidates=4, refresh=0)
 
 
@@ -99,7 +103,7 @@ def test_checkpoints_double_and_end_with_the_last_iteration() -> None:
 @pytest.mark.parametrize("planner", [GD, SMALL_CEM, GRASP(restarts=2, candidates=2)], ids=["gd", "cem", "grasp"])
 def test_evaluations_change_nothing_and_see_what_a_shorter_solve_returns(planner: Any) -> None:
     world, seeds, keys = CountingModel(tiny()), [3, 4], torch.tensor([3, 4])
-    with Episodes(world, 10, seeds) as episodes:
+    with Episodes(PUSHT, world, 10, seeds) as episodes:
         problem = episodes.problem(planner, GoalDistance())
     world.calls = world.rows = 0
     plan, found, counted = anytime(planner, problem, keys, 5)
@@ -123,7 +127,7 @@ def test_predictions_are_counted_those_made_for_proposals_too() -> None:
 
     world.dynamics.forward = watched  # type: ignore[method-assign]
     counting = CountingModel(world)
-    with Episodes(counting, 12, [3]) as episodes:
+    with Episodes(PUSHT, counting, 12, [3]) as episodes:
         _, _, counted = anytime(SMALL_CEM, episodes.problem(SMALL_CEM, GoalDistance()), torch.tensor([3]), 1)
         # The evaluation before the first iteration predicts nothing, so all that was predicted is counted.
         assert counted[1] == truth > 0
@@ -132,7 +136,7 @@ def test_predictions_are_counted_those_made_for_proposals_too() -> None:
 
 def test_problems_are_posed_from_the_first_picture_and_plans_are_carried_out() -> None:
     world = CountingModel(tiny())
-    with Episodes(world, 10, [3, 4]) as episodes:
+    with Episodes(PUSHT, world, 10, [3, 4]) as episodes:
         problem = episodes.problem(GD, GoalDistance())
         assert problem.states.shape == (2, 3, 6) and problem.horizon == 10
         assert torch.equal(problem.states[:, 0], problem.states[:, 2]) and not problem.past_actions.any()
@@ -141,8 +145,47 @@ def test_problems_are_posed_from_the_first_picture_and_plans_are_carried_out() -
         still = np.zeros((2, 10, 2), np.float32)
         solved = episodes.play(following(list(still)), step_limit=10)
     assert [len(steps) for steps in solved] == [10, 10]
-    with Episodes(world, 10, [4]) as alone:
+    with Episodes(PUSHT, world, 10, [4]) as alone:
         assert np.array_equal(alone.seen()["pixels"][0], pictures[1]), "an episode is its seed's"
+
+
+@pytest.mark.parametrize("obs_type", ["pixels", "plain"])
+def test_goals_that_the_environment_sets_are_planned_for_with_its_exact_model(obs_type: str) -> None:
+    world, where = DotModel(pixels=obs_type == "pixels"), GoalEnv(ENV_ID, {"obs_type": obs_type})
+    newton = Contestant(MultiStart(GaussNewton(), restarts=1, candidates=0, refresh=0))
+    settings: dict[str, Any] = {"name": "newton", "contestant": newton, "where": where, "world_model": world}
+    seconds = [0.1, 0.2, 0.3, 0.4, 0.5]
+    plans = open_loop_rows(
+        **settings, horizon=12, seeds=[1, 2, 3], objective=GoalDistance(running=0.0), threshold=0.05, iterations=4,
+        seconds=seconds,
+    )  # fmt: skip
+    assert [(row.goal, row.real_success, row.model_success) for row in plans] == [(1, 1, 1), (2, 1, 1), (3, 1, 1)]
+    short = open_loop_rows(
+        **settings, horizon=1, seeds=[1, 2, 3], objective=GoalDistance(running=0.0), threshold=0.05, iterations=4,
+        seconds=seconds,
+    )  # fmt: skip
+    assert not any(row.real_success for row in short), "goals are more than a step away"
+    played = closed_rows(
+        **settings, horizon=3, seeds=[1, 2, 3], objective=GoalDistance(), look_ahead=3, iterations=2, milliseconds=9.0
+    )
+    assert all(row.success and 1 < row.steps < LIMIT for row in played)
+
+
+def test_what_plans_are_judged_by_is_the_agents_objective_and_its_end_alone(model: str, tmp_path: Path) -> None:
+    classic = Benchmark(model, tmp_path, GoalEnv("grasp_envs:grasp_envs/PushT-v0"), progress=False)
+    assert classic.objective.weights is not None and classic.objective.running > 0
+    assert torch.equal(classic.final_distance.weights, classic.objective.weights)  # type: ignore[arg-type]
+    assert classic.final_distance.running == 0
+    reach = Benchmark(model, tmp_path, progress=False)
+    assert reach.final_distance.weights is None
+    weighed = save_pretrained(tiny(distance_weights=(0.0, 0.0, 0.5, 1.0, 1.0, 1.0)), tmp_path / "weighed")
+    assert Benchmark(str(weighed), tmp_path, progress=False).final_distance.weights.tolist() == [0, 0, 1, 1, 1, 1]  # type: ignore[union-attr]
+
+
+def test_an_environment_without_goals_leaves_no_folder(model: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected goals, .* got none"):
+        Benchmark(model, tmp_path / "out", GoalEnv("CartPole-v1"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_success_under_the_model_is_the_environments_tolerance() -> None:
@@ -276,16 +319,18 @@ class Watched(gym.Wrapper[Any, Any, Any, Any]):
 def test_who_has_finished_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Watched] = []
 
-    def watched(*args: Any, **kwargs: Any) -> Watched:
-        made.append(Watched(make_env(*args, **kwargs)))
-        return made[-1]
+    def watched(*args: Any) -> tuple[Watched, dict[str, Any]]:
+        env, kwargs = open_env(*args)
+        made.append(Watched(env))
+        return made[-1], kwargs
 
-    monkeypatch.setattr(benchmark_episodes, "make_env", watched)
+    open_env = GoalEnv.open
+    monkeypatch.setattr(GoalEnv, "open", watched)
     world, contestant = tiny(), Contestant(SMALL_CEM)
-    rows = closed_rows("cem", contestant, world, 5, [3, 7, 50], GoalDistance(), 2, 20.0)
+    rows = closed_rows("cem", contestant, PUSHT, world, 5, [3, 7, 50], GoalDistance(), 25, 2, 20.0)
     assert [(row.goal, row.success, row.steps) for row in rows] == [(3, 1, 3), (7, 1, 7), (50, 0, 10)]
     assert [row.limit for row in rows] == [20.0] * 3
-    closed_rows("cem", contestant, world, 5, [50], GoalDistance(), 2, 20.0)
+    closed_rows("cem", contestant, PUSHT, world, 5, [50], GoalDistance(), 25, 2, 20.0)
     together, alone = np.stack(made[2].actions), np.stack(made[3].actions)
     assert together.shape == (10, 2) and np.ptp(together) > 0.1
     np.testing.assert_allclose(together, alone, atol=1e-4)

@@ -62,7 +62,7 @@ POINT = Task(
     success_key="arrived",
     progress_key="near",
     picture_kwargs={"camera": "{side}"},
-    goal_distance_kwarg="away",
+    goal_distance_kwargs={ENV_ID: "away"},
 )
 
 
@@ -111,6 +111,6 @@ def test_evaluation_plays_it(model: NumbersModel) -> None:
 
 
 def test_the_goals_distance_has_the_tasks_name() -> None:
-    with gym.make(ENV_ID, **task_for(ENV_ID).goals_at(2), **task_for(ENV_ID).pictures(SIDE)) as env:
+    with gym.make(ENV_ID, **task_for(ENV_ID).goals_at(ENV_ID, 2), **task_for(ENV_ID).pictures(SIDE)) as env:
         observation, info = env.reset(seed=0)
     assert observation["view"].shape == (SIDE, SIDE, 3) and info["near"] == pytest.approx(-2)

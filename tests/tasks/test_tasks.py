@@ -102,12 +102,16 @@ def test_progress_is_reported_if_there_is_any() -> None:
 
 
 def test_arguments_for_pictures_and_distant_goals() -> None:
-    task = Task("t", picture_kwargs={"view": "rgb", "height": "{side}", "width": "{side}"}, goal_distance_kwarg="far")
+    task = Task(
+        "t",
+        picture_kwargs={"view": "rgb", "height": "{side}", "width": "{side}"},
+        goal_distance_kwargs={"here/Reach-v0": "far"},
+    )
     assert task.pictures(48) == {"view": "rgb", "height": 48, "width": 48}
-    assert (task.goals_at(7), task.goals_at(None)) == ({"far": 7}, {})
-    assert GYMNASIUM.goals_at(None) == {}
-    with pytest.raises(ValueError, match="got task 'gymnasium', which has none"):
-        GYMNASIUM.goals_at(7)
+    assert (task.goals_at("here:here/Reach-v0", 7), task.goals_at("here/Reach-v0", None)) == ({"far": 7}, {})
+    assert GYMNASIUM.goals_at("here/Reach-v0", None) == {}
+    with pytest.raises(ValueError, match="got 'here/Other-v0', which has none"):
+        task.goals_at("here/Other-v0", 7)
 
 
 def test_goals_have_weights_where_it_is_known_what_the_actions_move() -> None:
@@ -163,7 +167,7 @@ def test_a_shipped_task_measures_as_its_environment_does() -> None:
     """Errors and success of the readout are those that the goal-reaching environment tells."""
     layout, solved = DEFAULT_TASK.states, []
     assert layout is not None
-    with gym.make(DEFAULT_TASK.default_env_ids[0], **DEFAULT_TASK.goals_at(5)) as env:
+    with gym.make(DEFAULT_TASK.default_env_ids[0], **DEFAULT_TASK.goals_at(DEFAULT_TASK.default_env_ids[0], 5)) as env:
         for seed in range(6):
             info = env.reset(seed=seed)[1]
             expert = env.unwrapped.make_expert(seed, goal="task")  # type: ignore[attr-defined]
