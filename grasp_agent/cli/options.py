@@ -17,8 +17,6 @@ console = Console()
 ENVS = DEFAULT_TASK.default_env_ids
 """Environments that are recorded when none is named; the first is the one that is played."""
 ENV = ENVS[0]
-MODEL = str(DEFAULT_TASK.model)
-"""World model that is used when none is named."""
 
 # Types of options that may be left out or repeated, and how the help shows them.
 Words = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")]

@@ -8,7 +8,6 @@ from pathlib import Path
 from grasp_agent.cli.entrants import model_name
 from grasp_agent.cli.options import (
     ENV,
-    MODEL,
     MaybeFloat,
     MaybeInt,
     MaybeStr,
@@ -22,12 +21,14 @@ from grasp_agent.cli.options import (
 
 
 def plan(
+    env: str = ENV,
+    env_arg: Words = (),
     seed: int = 10_000,
     planner: str = "grasp",
-    goal_horizon: int = 50,
+    goal_horizon: MaybeInt = None,
     horizon: MaybeInt = None,
     iterations: MaybeInt = None,
-    model: str = MODEL,
+    model: MaybeStr = None,
     out: Path = Path("runs/plan"),
     threads: MaybeInt = None,
 ) -> None:
@@ -37,14 +38,19 @@ def plan(
     OUT/states.png, OUT/cost.png, OUT/path.png and OUT/plan.json. Examples:
         grasp-agent plan --seed 10005
         grasp-agent plan --planner cem --goal-horizon 25 --out runs/cem
+        grasp-agent plan --env grasp_envs:grasp_envs/Wall-v0
 
     Args:
+        env: Environment id; one with goals.
+        env_arg: Argument of the environment, NAME=VALUE, as in success=strict.
         seed: Seed of the episode.
         planner: Planner, by a name that `grasp-agent evaluate --policy` takes.
-        goal_horizon: Steps that the scripted expert needs to the goal.
+        goal_horizon: Environment steps to the goal; where the environment sets its goals itself, steps that the plan
+            spans. Default: 50; what the model names.
         horizon: Model steps that the plan spans. Default: enough for --goal-horizon environment steps.
         iterations: Iterations of the planner. Default: four times those of an agent's decision.
-        model: World model with a decoder: a shipped name, a folder or a hub id.
+        model: World model with a decoder: a shipped name, a folder or a hub id. Default: what ships for the
+            environment.
         out: Folder for the pictures and the report.
         threads: CPU threads. Default: PyTorch's choice.
     """
@@ -52,17 +58,20 @@ def plan(
     from grasp_agent.explain.pictures import save_explanation
     from grasp_agent.models import load_world_model
     from grasp_agent.planning import planner_for
+    from grasp_agent.rollouts.goal_env import GoalEnv
 
     set_threads(threads)
-    world_model = load_world_model(model)
+    name = model_name(model, env)
+    world_model = load_world_model(name)
     explanation = explain(
         world_model,
         planner_for(planner, world_model),
         seed,
+        where=GoalEnv(env, env_arguments(env_arg)),
         goal_horizon=goal_horizon,
         horizon=horizon,
         iterations=iterations,
-        model_name=model,
+        model_name=name,
         planner_name=planner,
     )
     files = save_explanation(explanation, out)

@@ -1,6 +1,6 @@
 """One planning problem: how a plan comes about, and what becomes of it.
 
-An episode of a goal-reaching task begins. Its first picture and the goal's are encoded, and a planner improves ONE
+An episode of an environment with goals begins. Its first picture and the goal's are encoded, and a planner improves ONE
 plan a_0..a_{T-1}, which is then executed open loop. What there is to see (`pictures.py` draws it):
 
     virtual states s_0..s_T  as the planner goes on; their dynamics defects || F(s_t, a_t) - s_{t+1} ||^2 / |S|
@@ -37,19 +37,17 @@ from grasp_agent.models.registry import SavedModel
 from grasp_agent.planning import MultiStart, Search, as_planner, iterate
 from grasp_agent.planning.solve import finish
 from grasp_agent.planning.solvers.solver import AnySolver
-from grasp_agent.rollouts.environments import make_env
+from grasp_agent.rollouts.goal_env import GoalEnv
 from grasp_agent.rollouts.policies import following
 from grasp_agent.rollouts.vector import Episode, play
-from grasp_agent.tasks import DEFAULT_TASK
+from grasp_agent.tasks.task import Task
 
-TASK = DEFAULT_TASK
-ENV_ID = TASK.default_env_ids[0]
 DECISIONS = 4
 """Decisions of an agent whose iterations the plan gets by default: nothing follows that could mend it."""
+DISTANCE = 50
+"""Environment steps to the goal, where the environment can be asked and nobody says otherwise."""
 UNITS = {"deg": "degrees"}
 """Units as people read them, where the ending of a name is short for them."""
-SCENE_SIZE = 768
-"""Side of the renderings in pixels."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,8 @@ def explain(
     planner: MultiStart | AnySolver,
     seed: int,
     *,
-    goal_horizon: int = 50,
+    where: GoalEnv | None = None,
+    goal_horizon: int | None = None,
     horizon: int | None = None,
     iterations: int | None = None,
     model_name: str | None = None,
@@ -129,7 +128,9 @@ def explain(
         model: a world model with a decoder.
         planner: what searches.
         seed: of the episode, 0 or more.
-        goal_horizon: expert steps to the goal.
+        where: the environment; None means that of the default task.
+        goal_horizon: environment steps to the goal; where the environment sets its goals itself, steps that the plan
+            spans. None means 50, and there what the model names.
         horizon: T, model steps of the plan; None means as many as `goal_horizon` environment steps take.
         iterations: of the planner; None means four times what an agent spends on a decision.
         model_name: what to call the model in the report.
@@ -145,19 +146,20 @@ def explain(
             raise ValueError(f"{name}: expected {least} or more, got {value}")
     if not decodes(model):
         raise ValueError("model: expected one with a decoder, which draws its states, got one without")
-    assert model.image_size is not None
-    task = {**TASK.pictures(model.image_size), str(TASK.goal_distance_kwarg): goal_horizon}
-    env = make_env(ENV_ID, **task, render_mode="rgb_array", visualization_size=SCENE_SIZE)
+    where = where or GoalEnv()
+    if goal_horizon is None:
+        goal_horizon = DISTANCE if where.sets_distance else where.look_ahead(model)
+    env, env_kwargs = where.open(model, goal_horizon, render_mode="rgb_array")
     try:
         horizon = math.ceil(goal_horizon / model.action_block) if horizon is None else horizon
         agent = MPCAgent(model, env.action_space, planner, horizon=horizon)
-        observation, _ = env.reset(seed=seed)
+        observation = where.begin(env, seed)
         problem = agent.problem(observation)
         began = time.perf_counter()
         plan, snapshots, trace = follow(planner, problem, iterations)
         seconds = time.perf_counter() - began
         actions = ActionCode(env.action_space).write(plan.actions.cpu().numpy().reshape(-1, model.action_dim))
-        replay = carry_out(env, seed, actions, model.action_block)
+        replay = carry_out(env, where.task, seed, actions, model.action_block)
     finally:
         env.close()
 
@@ -166,8 +168,8 @@ def explain(
     prediction_error = (plan.states[0] - seen).flatten(1).square().mean(1).cpu().numpy()
     report = {
         "settings": {
-            "environment": ENV_ID,
-            **task,
+            "environment": where.env_id,
+            **env_kwargs,
             "seed": seed,
             "model": model_name,
             "planner": planner_name,
@@ -183,7 +185,7 @@ def explain(
         "defects": snapshots[-1].defects,
         "prediction_error": prediction_error,
         "predicted": _predicted(model, plan, problem),
-        "real": _real(replay),
+        "real": _real(replay, where.task),
         "seconds": round(seconds, 3),
         "actions": actions,
     }
@@ -246,11 +248,12 @@ def _snapshot(
     return Snapshot(iteration, states, defects, float(plan.cost[0]), plan.restarts[0].cpu().numpy())
 
 
-def carry_out(env: gym.Env[Any, Any], seed: int, actions: Array, block: int) -> Replay:
+def carry_out(env: gym.Env[Any, Any], task: Task, seed: int, actions: Array, block: int) -> Replay:
     """Execute actions [T * k, ...] in an episode, up to its time limit.
 
     Args:
         env: with pictures as observations.
+        task: what is known of it.
         seed: of the episode.
         actions: as the environment takes them.
         block: k, steps between frames that are kept.
@@ -259,25 +262,25 @@ def carry_out(env: gym.Env[Any, Any], seed: int, actions: Array, block: int) -> 
     for step in play(following([list(actions)]), [env], [Episode(0, seed, seed)], step_limit=len(actions)):
         infos.append(step.info)
         if step.number % block == 0:
-            frames.append(step.observation[TASK.picture_key])
+            frames.append(task.picture(step.observation))
         if step.number == 0 or step.last:
             scenes.append(np.asarray(env.render()))
     return Replay(np.stack(frames), infos, (scenes[0], scenes[-1]))
 
 
-def _real(replay: Replay) -> dict[str, Any]:
+def _real(replay: Replay, task: Task) -> dict[str, Any]:
     """Success and errors in the environment."""
-    solved = [bool(TASK.solved(info)) for info in replay.infos]
+    solved = [bool(task.solved(info)) for info in replay.infos]
     outcome: dict[str, Any] = {
         "success": solved[-1],
         "success_at_any_step": any(solved),
         "first_success_step": solved.index(True) if any(solved) else None,
     }
-    if TASK.states is not None and {"state", "goal_state"} <= replay.infos[-1].keys():
+    if task.states is not None and {"state", "goal_state"} <= replay.infos[-1].keys():
         last, goal = (
-            torch.from_numpy(TASK.states.latents_of_states(replay.infos[-1][k])) for k in ("state", "goal_state")
+            torch.from_numpy(task.states.latents_of_states(replay.infos[-1][k])) for k in ("state", "goal_state")
         )
-        outcome |= {name: float(error) for name, error in TASK.states.errors(last, goal).items()}
+        outcome |= {name: float(error) for name, error in task.states.errors(last, goal).items()}
     return outcome
 
 

@@ -183,7 +183,7 @@ def test_what_plans_are_judged_by_is_the_agents_objective_and_its_end_alone(mode
 
 
 def test_an_environment_without_goals_leaves_no_folder(model: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected goals, .* got none"):
+    with pytest.raises(ValueError, match=r"expected goals, .* got none"):
         Benchmark(model, tmp_path / "out", GoalEnv("CartPole-v1"))
     assert not (tmp_path / "out").exists()
 

@@ -11,18 +11,21 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from dot_world import ENV_ID as DOT
+from dot_world import register
 from tiny_model import TINY
 from torch import Tensor
 
 from grasp_agent.agent import MPCAgent
 from grasp_agent.cli import main
 from grasp_agent.core.types import Budget, Problem
-from grasp_agent.explain.explain import ENV_ID, Explanation, explain, follow
+from grasp_agent.explain.explain import Explanation, explain, follow
 from grasp_agent.explain.pictures import save_explanation
 from grasp_agent.models import LatentWorldModel, WorldModelConfig, save_pretrained
 from grasp_agent.objectives.goal_distance import GoalDistance
 from grasp_agent.planning import CEM, GRASP, GradientDescent, MultiStart, begin, rollout, solve
 from grasp_agent.rollouts.environments import make_env
+from grasp_agent.rollouts.goal_env import GoalEnv
 
 FREE = replace(TINY, layout="free", state_size=4, history=2, action_block=2)
 SEED, GOAL_HORIZON = 3, 5
@@ -42,14 +45,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def problem() -> Problem:
-    env = make_env(ENV_ID, obs_type="pixels", resolution=16, goal_horizon=GOAL_HORIZON)
+    env = make_env(GoalEnv().env_id, obs_type="pixels", resolution=16, goal_horizon=GOAL_HORIZON)
     observation, _ = env.reset(seed=SEED)
     return MPCAgent(model_of(TINY), env.action_space, CEM(), horizon=4).problem(observation)
 
 
 def still_environment(steps: int) -> tuple[gym.Env[Any, Any], list[Any], dict[str, Any]]:
     """The same episode, made anew and held still: with all observations and the latest info."""
-    env = make_env(ENV_ID, obs_type="pixels", resolution=16, goal_horizon=GOAL_HORIZON)
+    env = make_env(GoalEnv().env_id, obs_type="pixels", resolution=16, goal_horizon=GOAL_HORIZON)
     observation, info = env.reset(seed=SEED)
     seen = [observation]
     for _ in range(steps):
@@ -212,6 +215,24 @@ def test_odd_input_is_one_sentence_and_leaves_nothing(
     said = capsys.readouterr().err.splitlines()
     assert exit.value.code == 2 and len(said) == 1 and words in said[0]
     assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
+
+
+def test_a_plan_in_an_environment_that_sets_its_own_goals(tmp_path: Path) -> None:
+    register()
+    world = model_of(replace(TINY, layout="free", state_size=4))
+    where = GoalEnv(DOT, {"limit": 40})
+    found = explain(world, MultiStart(GradientDescent(), 2), SEED, where=where, iterations=1)
+    assert len(found.report["actions"]) == 25, "as many steps as the task names"
+    assert found.report["settings"]["environment"] == DOT and found.report["settings"]["limit"] == 40
+    env = make_env(DOT, obs_type="pixels", limit=40)
+    first = env.reset(seed=SEED)[0]
+    assert np.array_equal(found.goal, first["goal"]) and np.array_equal(found.replay.frames[0], first["pixels"])
+    for action in found.report["actions"]:
+        last, *_, info = env.step(np.array(action, np.float32))
+    assert found.report["real"]["success"] == info["is_success"]
+    assert np.array_equal(found.replay.frames[-1], last["pixels"])
+    save_explanation(found, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:
