@@ -47,6 +47,27 @@ class Contestant:
     proposals: bool = True
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What the rows of a batch have in common.
+
+    Attributes:
+        name: of the contestant.
+        contestant: who plans.
+        where: the environment.
+        horizon: H.
+        objective: what plans are judged by.
+        iterations: of the planner, per plan.
+    """
+
+    name: str
+    contestant: Contestant
+    where: GoalEnv
+    horizon: int
+    objective: Objective
+    iterations: int
+
+
 def reached_test(model: WorldModel, threshold: float | None) -> Reached:
     """What counts as success under a model.
 
@@ -181,36 +202,27 @@ def anytime(
 
 
 def open_rows(
-    name: str,
-    contestant: Contestant,
-    where: GoalEnv,
-    world_model: WorldModel,
-    horizon: int,
-    seeds: Sequence[int],
-    objective: Objective,
+    entry: Entry,
     threshold: float | None,
-    iterations: int,
     seconds: Sequence[float],
+    world_model: WorldModel,
+    seeds: Sequence[int],
 ) -> list[OpenRow]:
     """Make one plan for every goal and carry it out.
 
     Args:
-        name: of the contestant.
-        contestant: who plans.
-        where: the environment.
-        world_model: what predicts.
-        horizon: H.
-        seeds: the goals.
-        objective: what plans are judged by.
+        entry: who plans, where and how.
         threshold: what counts as success under the model, see `reached_test`.
-        iterations: planner iterations.
-        seconds: that 0, 1, 2, ... `iterations` take for a single problem.
+        seconds: that 0, 1, 2, ... iterations take for a single problem.
+        world_model: what predicts.
+        seeds: the goals.
     """
-    model, reached = CountingModel(world_model, contestant.proposals), reached_test(world_model, threshold)
-    with Episodes(where, model, horizon, seeds) as episodes:
-        problem = episodes.problem(contestant.planner, objective)
+    planner = entry.contestant.planner
+    model, reached = CountingModel(world_model, entry.contestant.proposals), reached_test(world_model, threshold)
+    with Episodes(entry.where, model, entry.horizon, seeds) as episodes:
+        problem = episodes.problem(planner, entry.objective)
         model.calls = model.rows = 0
-        plan, found, (calls, rows) = anytime(contestant.planner, problem, torch.tensor(list(seeds)), iterations)
+        plan, found, (calls, rows) = anytime(planner, problem, torch.tensor(list(seeds)), entry.iterations)
         with torch.no_grad():
             arrived = {
                 n: reached(best.states[:, 0, -1], problem.goal) & best.cost[:, 0].isfinite()
@@ -225,12 +237,12 @@ def open_rows(
         first = next((n for n, there in arrived.items() if there[i]), None)
         curve = [f"{n}:{seconds[n]:.4g}:{float(best.cost[i]):.4g}:{int(arrived[n][i])}" for n, best in found.items()]
         row = OpenRow(
-            name,
-            horizon,
+            entry.name,
+            entry.horizon,
             seed,
             real_success=int(solved[i][-1]),
             real_success_any=int(any(solved[i])),
-            iterations=iterations,
+            iterations=entry.iterations,
             model_success=int(believed[i]),
             iterations_to_success=first,
             seconds_to_success=None if first is None else round(seconds[first], 6),
@@ -247,26 +259,23 @@ def open_rows(
 
 
 def closed_rows(
-    name: str,
-    contestant: Contestant,
-    where: GoalEnv,
-    world_model: WorldModel,
-    horizon: int,
-    seeds: Sequence[int],
-    objective: Objective,
-    look_ahead: int,
-    iterations: int,
-    milliseconds: float,
+    entry: Entry, look_ahead: int, milliseconds: float, world_model: WorldModel, seeds: Sequence[int]
 ) -> list[ClosedRow]:
     """Let an agent play one episode for every goal, replanning at every step.
 
-    Arguments as for `open_rows`; `look_ahead` are the environment steps that its plans span.
+    Args:
+        entry: who plans, where and how.
+        look_ahead: environment steps that plans span.
+        milliseconds: time limit of a decision.
+        world_model: what predicts.
+        seeds: the goals.
     """
-    model = CountingModel(world_model, contestant.proposals)
-    with Episodes(where, model, horizon, seeds) as episodes:
-        agent = episodes.agent(contestant.planner, objective, plan_steps(model, look_ahead), iterations)
-        solved = episodes.play(AgentPolicy(agent, where.task), until=where.task.solved)
+    model, task = CountingModel(world_model, entry.contestant.proposals), entry.where.task
+    with Episodes(entry.where, model, entry.horizon, seeds) as episodes:
+        span = plan_steps(model, look_ahead)
+        agent = episodes.agent(entry.contestant.planner, entry.objective, span, entry.iterations)
+        solved = episodes.play(AgentPolicy(agent, task), until=task.solved)
     return [
-        ClosedRow(name, horizon, seed, milliseconds, iterations, int(steps[-1]), len(steps))
+        ClosedRow(entry.name, entry.horizon, seed, milliseconds, entry.iterations, int(steps[-1]), len(steps))
         for seed, steps in zip(seeds, solved, strict=True)
     ]

@@ -96,12 +96,7 @@ def _open_tables(
         "goal's seed counts once (sign flips).\n"
     )
     lines += _matrix(summaries, order, lambda s: f"{_p(s.p_model)} / {_p(s.p_real)}", stage)
-    lines.append(
-        f"Seconds until {first} meets as many goals under the model as each does in the end (and how many times as "
-        "fast that is).\n"
-    )
     single = [s for s in summaries if s.horizon is not None]
-    lines += _matrix(single, order, _level, stage)
     lines.append("Iterations / predictions of one model step per plan.\n")
     lines += _matrix(single, order, lambda s: f"{s.iterations} / {s.model_rows:,.0f}", stage)
     return lines
@@ -154,11 +149,6 @@ def _cell(share: Interval, median: float | None, unit: str) -> str:
 
 def _percent(share: Interval) -> str:
     return f"{100 * share.value:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"
-
-
-def _level(summary: OpenSummary) -> str:
-    own, first = summary.seconds_to_level, summary.first_seconds_to_level
-    return "never" if own is None or first is None else f"{first:.3g} s ({own / first:.1f} x)"
 
 
 def _in_brackets(p: float | None) -> str:

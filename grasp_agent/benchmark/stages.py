@@ -27,10 +27,9 @@ import numpy as np
 
 from grasp_agent.benchmark.calibration import LONGEST, ROUNDS, Timing, calibrate, compute_alone, computing_alone
 from grasp_agent.benchmark.contestants import SPACES, describe, draw_trials, planners
-from grasp_agent.benchmark.episodes import Contestant, closed_rows, open_rows, reached_test
+from grasp_agent.benchmark.episodes import Contestant, Entry, closed_rows, open_rows, reached_test
 from grasp_agent.benchmark.rows import BenchmarkRow, ClosedRow, OpenRow
 from grasp_agent.core.capabilities import distance_weights_of
-from grasp_agent.core.types import Objective
 from grasp_agent.files.atomic import write_text
 from grasp_agent.files.digest import model_digest
 from grasp_agent.files.progress import progress_bar
@@ -120,10 +119,9 @@ class Benchmark:
         horizons: Sequence[int],
         seeds: Sequence[int],
         seconds: float,
-        objective: Objective | None = None,
         stage: str = "open",
     ) -> list[OpenRow]:
-        """Let everyone make one plan for every goal and carry it out.
+        """Let everyone make one plan for every goal and carry it out. It is judged as in the paper, by its end alone.
 
         Args:
             contestants: who plans, by name; the first is the one that the others are compared to.
@@ -131,7 +129,6 @@ class Benchmark:
                 span.
             seeds: the goals.
             seconds: time limit of a plan.
-            objective: what plans are judged by; None means the paper's, the distance to the goal at the end alone.
             stage: whose table the rows belong to.
 
         Returns:
@@ -142,7 +139,7 @@ class Benchmark:
             RuntimeError: a worker process was killed.
         """
         reached_test(self.world_model, self.threshold)
-        objective = self.final_distance if objective is None else objective
+        objective = self.final_distance
         common = {"seconds": seconds, "objective": repr(objective)}
         table = Records(self.out, stage, OpenRow, self._settings(contestants, common), extendable=["contestants"])
         timings = self._calibrated(contestants, horizons, warm=False, limit=seconds, label=stage)
@@ -151,17 +148,9 @@ class Benchmark:
             for name, contestant in contestants.items():
                 timing = timings[name, horizon]
                 iterations = timing.iterations(seconds)
-                job = partial(
-                    open_rows,
-                    name=name,
-                    contestant=contestant,
-                    where=self.where,
-                    horizon=horizon,
-                    objective=objective,
-                    threshold=self.threshold,
-                    iterations=iterations,
-                    seconds=[timing.seconds(n) for n in range(iterations + 1)],
-                )
+                entry = Entry(name, contestant, self.where, horizon, objective, iterations)
+                spent = [timing.seconds(n) for n in range(iterations + 1)]
+                job = partial(open_rows, entry, self.threshold, spent)
                 jobs += self._batches(job, _missing(table, seeds, iterations, planner=name, horizon=horizon))
         self._run(stage, jobs, table, len(seeds) * len(horizons) * len(contestants))
         return _finished(table)
@@ -172,14 +161,12 @@ class Benchmark:
         horizons: Sequence[int],
         seeds: Sequence[int],
         budgets: Sequence[float],
-        objective: Objective | None = None,
     ) -> list[ClosedRow]:
         """Let agents play, replanning at every step, within `budgets` milliseconds per decision.
 
-        Else as `open_loop`, but that plans are judged as an agent judges them, unless `objective` is given.
+        Else as `open_loop`, but that plans are judged as an agent judges them.
         """
-        objective = self.objective if objective is None else objective
-        settings = self._settings(contestants, {"objective": repr(objective)})
+        settings = self._settings(contestants, {"objective": repr(self.objective)})
         table = Records(self.out, "closed", ClosedRow, settings, extendable=["contestants"])
         own = self.where.look_ahead(self.world_model)
         spans = {horizon: own if self.where.sets_distance else horizon for horizon in horizons}
@@ -190,17 +177,8 @@ class Benchmark:
             for horizon in horizons:
                 for name, contestant in contestants.items():
                     iterations = timings[name, spans[horizon]].iterations(budget / 1e3)
-                    job = partial(
-                        closed_rows,
-                        name=name,
-                        contestant=contestant,
-                        where=self.where,
-                        horizon=horizon,
-                        objective=objective,
-                        look_ahead=spans[horizon],
-                        iterations=iterations,
-                        milliseconds=float(budget),
-                    )
+                    entry = Entry(name, contestant, self.where, horizon, self.objective, iterations)
+                    job = partial(closed_rows, entry, spans[horizon], float(budget))
                     key = {"planner": name, "horizon": horizon, "milliseconds": float(budget)}
                     jobs += self._batches(job, _missing(table, seeds, iterations, **key))
         self._run("closed", jobs, table, len(seeds) * len(horizons) * len(contestants) * len(budgets))
@@ -214,7 +192,6 @@ class Benchmark:
         seconds: float,
         trials: int,
         reported: Iterable[int],
-        objective: Objective | None = None,
         proposals: bool = True,
     ) -> dict[str, Any]:
         """Try hyperparameters of every planner on the same goals within the same time; write tuning.json.
@@ -229,7 +206,6 @@ class Benchmark:
             seconds: time limit of a plan.
             trials: settings tried per planner, its defaults included.
             reported: goals of the other stages.
-            objective: as for `open_loop`.
             proposals: whether the model's proposals are offered.
 
         Returns:
@@ -249,7 +225,7 @@ class Benchmark:
             for name, all_settings in drawn.items()
             for i, settings in enumerate(all_settings)
         }
-        rows = self.open_loop(contestants, horizons, seeds, seconds, objective, stage="tune")
+        rows = self.open_loop(contestants, horizons, seeds, seconds, stage="tune")
         content: dict[str, Any] = {
             "seconds": seconds,
             "horizons": list(horizons),

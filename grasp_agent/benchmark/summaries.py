@@ -27,9 +27,6 @@ class OpenSummary:
         iterations: planner iterations per plan; None for all horizons together.
         model_success: share of plans whose predicted end meets the goal.
         seconds_to_success: median over these of the seconds until a plan first did; None if there are none.
-        seconds_to_level: seconds until its plans met as many goals as in the end.
-        first_seconds_to_level: seconds until the first contestant's plans met as many; None if they never did. Both are
-            None for all horizons together.
         real_success: share that was solved in the environment at the end of the plan.
         real_success_any: share that was solved there at any step.
         mean_cost: mean true rollout cost of the plans where it is finite; None if it never is.
@@ -46,8 +43,6 @@ class OpenSummary:
     iterations: int | None
     model_success: Interval
     seconds_to_success: float | None
-    seconds_to_level: float | None
-    first_seconds_to_level: float | None
     real_success: Interval
     real_success_any: Interval
     mean_cost: float | None
@@ -90,7 +85,6 @@ def summarise_open(rows: Sequence[OpenRow], order: Sequence[str]) -> list[OpenSu
     for horizon, name, mine, first in _groups(rows, order):
         times = [r.seconds_to_success for r in mine if r.model_success and r.seconds_to_success is not None]
         costs = [row.cost for row in mine if np.isfinite(row.cost)]
-        reached, first_reached = (None, None) if horizon is None else _levels(mine, first)
         summary = OpenSummary(
             planner=name,
             horizon=horizon,
@@ -98,8 +92,6 @@ def summarise_open(rows: Sequence[OpenRow], order: Sequence[str]) -> list[OpenSu
             iterations=_common([row.iterations for row in mine]),
             model_success=_share(mine, lambda row: row.model_success),
             seconds_to_success=float(np.median(times)) if times else None,
-            seconds_to_level=reached,
-            first_seconds_to_level=first_reached,
             real_success=_share(mine, lambda row: row.real_success),
             real_success_any=_share(mine, lambda row: row.real_success_any),
             mean_cost=float(np.mean(costs)) if costs else None,
@@ -139,17 +131,6 @@ def over_time(rows: Sequence[OpenRow]) -> tuple[NDArray[np.float64], NDArray[np.
     """
     points = np.array([row.points() for row in rows], dtype=np.float64)  # [goals, looks, 4]
     return np.median(points[:, :, 1], axis=0), points[:, :, 3].mean(axis=0), np.median(points[:, :, 2], axis=0)
-
-
-def _levels(mine: Sequence[OpenRow], first: Sequence[OpenRow]) -> tuple[float, float | None]:
-    """Seconds until the share of goals was what it is in the end for `mine`: for these plans and the first's."""
-    seconds, shares, _ = over_time(mine)
-    reached = float(seconds[(shares >= shares[-1]).argmax()])
-    if not first:
-        return reached, None
-    first_seconds, first_shares, _ = over_time(first)
-    level = first_shares >= shares[-1]
-    return reached, float(first_seconds[level.argmax()]) if level.any() else None
 
 
 def _groups(rows: Sequence[Row], order: Sequence[str]) -> list[tuple[int | None, str, list[Row], list[Row]]]:

@@ -28,6 +28,7 @@ from grasp_agent.benchmark.contestants import (
 from grasp_agent.benchmark.counting import CountingModel
 from grasp_agent.benchmark.episodes import (
     Contestant,
+    Entry,
     Episodes,
     anytime,
     checkpoints,
@@ -153,21 +154,13 @@ def test_problems_are_posed_from_the_first_picture_and_plans_are_carried_out() -
 def test_goals_that_the_environment_sets_are_planned_for_with_its_exact_model(obs_type: str) -> None:
     world, where = DotModel(pixels=obs_type == "pixels"), GoalEnv(ENV_ID, {"obs_type": obs_type})
     newton = Contestant(MultiStart(GaussNewton(), restarts=1, candidates=0, refresh=0))
-    settings: dict[str, Any] = {"name": "newton", "contestant": newton, "where": where, "world_model": world}
+    plan = Entry("newton", newton, where, 12, GoalDistance(running=0.0), iterations=4)
     seconds = [0.1, 0.2, 0.3, 0.4, 0.5]
-    plans = open_loop_rows(
-        **settings, horizon=12, seeds=[1, 2, 3], objective=GoalDistance(running=0.0), threshold=0.05, iterations=4,
-        seconds=seconds,
-    )  # fmt: skip
+    plans = open_loop_rows(plan, 0.05, seconds, world, [1, 2, 3])
     assert [(row.goal, row.real_success, row.model_success) for row in plans] == [(1, 1, 1), (2, 1, 1), (3, 1, 1)]
-    short = open_loop_rows(
-        **settings, horizon=1, seeds=[1, 2, 3], objective=GoalDistance(running=0.0), threshold=0.05, iterations=4,
-        seconds=seconds,
-    )  # fmt: skip
+    short = open_loop_rows(replace(plan, horizon=1), 0.05, seconds, world, [1, 2, 3])
     assert not any(row.real_success for row in short), "goals are more than a step away"
-    played = closed_rows(
-        **settings, horizon=3, seeds=[1, 2, 3], objective=GoalDistance(), look_ahead=3, iterations=2, milliseconds=9.0
-    )
+    played = closed_rows(replace(plan, horizon=3, objective=GoalDistance(), iterations=2), 3, 9.0, world, [1, 2, 3])
     assert all(row.success and 1 < row.steps < LIMIT for row in played)
 
 
@@ -231,8 +224,6 @@ def test_summaries_pair_the_same_goals() -> None:
     assert grasp.seconds_to_success == pytest.approx(0.25) and grasp.p_model is None
     assert cem.seconds_to_success == pytest.approx(0.5) and cem.real_success.value == pytest.approx(5 / 6)
     assert cem.p_model == mcnemar_exact(outcomes["grasp"], outcomes["cem"])
-    assert (grasp.seconds_to_level, grasp.first_seconds_to_level) == (0.3, 0.3)
-    assert (cem.seconds_to_level, cem.first_seconds_to_level) == (0.2, 0.2)  # one goal of six, met after one iteration
     closed = [ClosedRow(n, 40, g, 50.0, 3, ok, 7 + g) for n, oks in outcomes.items() for g, ok in enumerate(oks)]
     grasp_closed, cem_closed = summarise_closed(closed, ["grasp", "cem"])
     assert (grasp_closed.success.value, grasp_closed.steps, grasp_closed.p_steps) == (1.0, 9.5, None)
@@ -249,7 +240,7 @@ def test_over_all_horizons_a_seed_counts_once() -> None:
     cem = summaries[-1]
     assert cem.goals == 6 and cem.model_success.value == pytest.approx(1 / 6)
     assert cem.p_model == 2 / 2**3  # differences 2, 2 and 1: of eight ways to flip signs, two are as far from zero
-    assert cem.seconds_to_level is None and cem.iterations == 2
+    assert cem.iterations == 2
 
 
 def test_contestants_are_told_apart_by_their_parts() -> None:
@@ -326,11 +317,12 @@ def test_who_has_finished_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatc
 
     open_env = GoalEnv.open
     monkeypatch.setattr(GoalEnv, "open", watched)
-    world, contestant = tiny(), Contestant(SMALL_CEM)
-    rows = closed_rows("cem", contestant, PUSHT, world, 5, [3, 7, 50], GoalDistance(), 25, 2, 20.0)
+    world = tiny()
+    entry = Entry("cem", Contestant(SMALL_CEM), PUSHT, 5, GoalDistance(), iterations=2)
+    rows = closed_rows(entry, 25, 20.0, world, [3, 7, 50])
     assert [(row.goal, row.success, row.steps) for row in rows] == [(3, 1, 3), (7, 1, 7), (50, 0, 10)]
     assert [row.limit for row in rows] == [20.0] * 3
-    closed_rows("cem", contestant, PUSHT, world, 5, [50], GoalDistance(), 25, 2, 20.0)
+    closed_rows(entry, 25, 20.0, world, [50])
     together, alone = np.stack(made[2].actions), np.stack(made[3].actions)
     assert together.shape == (10, 2) and np.ptp(together) > 0.1
     np.testing.assert_allclose(together, alone, atol=1e-4)
