@@ -42,7 +42,7 @@ from grasp_agent.files.atomic import write_json
 from grasp_agent.models import load_world_model
 from grasp_agent.models.dino_wm.backbone import save_backbone
 from grasp_agent.models.dino_wm.model import DinoWMConfig, DinoWorldModel
-from grasp_agent.models.planar_push import latents_of_states, pose_errors
+from grasp_agent.models.planar_push import PLANAR_PUSH
 from grasp_agent.objectives.goal_distance import GoalDistance
 from grasp_agent.planning import (
     CEM,
@@ -200,7 +200,7 @@ def measure(model: DinoWorldModel, data: EpisodeDataset, steps: int = 5, windows
     training, held_out = data.split(HELD_OUT)
     generator = np.random.default_rng(0)
     known = generator.choice(data.frame_numbers(training), 12_000, replace=False)
-    z, poses = latents_of(model, data, known), torch.from_numpy(latents_of_states(data.states[known]))
+    z, poses = latents_of(model, data, known), torch.from_numpy(PLANAR_PUSH.latents_of_states(data.states[known]))
     probes = {"linear": fit_linear(z, poses, alpha=1e-2), "mlp": fit_mlp(z, poses)}
 
     task, k, h = PatchTask(model, data, held_out, 32), model.action_block, model.history
@@ -211,7 +211,7 @@ def measure(model: DinoWorldModel, data: EpisodeDataset, steps: int = 5, windows
         predicted = unrolled(model, states, actions, steps)
     wanted, copied = states[:, h:], states[:, h - 1 : h]
     poses_true = torch.from_numpy(
-        latents_of_states(data.states[present.numpy()[:, None] + k * np.arange(1, steps + 1)])
+        PLANAR_PUSH.latents_of_states(data.states[present.numpy()[:, None] + k * np.arange(1, steps + 1)])
     )
     errors = (predicted - wanted).square().mean((0, 2, 3))
     copying = (copied - wanted).square().mean((0, 2, 3))
@@ -226,7 +226,7 @@ def measure(model: DinoWorldModel, data: EpisodeDataset, steps: int = 5, windows
         found["probes"][name] = {
             where: {
                 what: [round(float(e), 2) for e in error.median(0).values]
-                for what, error in pose_errors(probe(latents.flatten(2)), poses_true).items()
+                for what, error in PLANAR_PUSH.errors(probe(latents.flatten(2)), poses_true).items()
             }
             for where, latents in (("encoded", wanted), ("predicted", predicted), ("copied", copied.expand_as(wanted)))
         }
@@ -241,8 +241,8 @@ def tolerance(model: DinoWorldModel, data: EpisodeDataset, episodes: NDArray[np.
     latents = latents_of(model, data, numbers.ravel()).unflatten(0, numbers.shape)
     first, second = np.triu_indices(numbers.shape[1], 1)
     distance = (latents[:, first] - latents[:, second]).square().mean(2).sqrt().numpy().ravel()
-    poses = torch.from_numpy(latents_of_states(data.states[numbers]))
-    errors = pose_errors(poses[:, first], poses[:, second])
+    poses = torch.from_numpy(PLANAR_PUSH.latents_of_states(data.states[numbers]))
+    errors = PLANAR_PUSH.errors(poses[:, first], poses[:, second])
     apart = torch.maximum(torch.hypot(errors["pusher_px"], errors["body_px"]), errors["body_deg"]).numpy().ravel()
     within = distance[(apart > 18) & (apart < 22)]
     threshold = float(np.median(within))

@@ -44,7 +44,7 @@ from grasp_agent.evaluation import Results, evaluate
 from grasp_agent.files.atomic import write_text
 from grasp_agent.models import load_world_model
 from grasp_agent.models.frames import frames_of
-from grasp_agent.models.planar_push import latents_of_states, pose_errors
+from grasp_agent.models.planar_push import PLANAR_PUSH
 from grasp_agent.planning import planner_for
 from grasp_agent.rollouts.environments import make_env
 from grasp_agent.training.probes import fit_linear
@@ -108,7 +108,7 @@ def encoder_errors(name: str, data: EpisodeDataset, frames: int = 1500) -> list[
     assert data.states is not None
     numbers = np.sort(np.random.default_rng(0).choice(data.frame_numbers(data.split(0.05)[1]), frames))
     images, states = torch.from_numpy(data.frames(numbers)), data.states[numbers]
-    true = torch.from_numpy(latents_of_states(states))
+    true = torch.from_numpy(PLANAR_PUSH.latents_of_states(states))
     pusher, block = states[:, 0:2], states[:, 2:4]
     kinds = {
         "touching": np.linalg.norm(pusher - block, axis=1) < 80,
@@ -121,7 +121,7 @@ def encoder_errors(name: str, data: EpisodeDataset, frames: int = 1500) -> list[
         for kind, disturb in DISTURBANCES.items():
             seen = disturb(images.float()).round().clamp(0, 255).to(torch.uint8)
             latents[kind] = torch.cat([model.encode(part) for part in seen.split(100)])
-    rows = {kind: pose_errors(probe(z.clone()), true) for kind, z in latents.items()}
+    rows = {kind: PLANAR_PUSH.errors(probe(z.clone()), true) for kind, z in latents.items()}
     for kind, chosen in kinds.items():
         if chosen.any():
             rows[kind] = {name: error[torch.from_numpy(chosen)] for name, error in rows["as they are"].items()}

@@ -45,7 +45,7 @@ from grasp_agent.core.types import Budget
 from grasp_agent.evaluation.statistics import mcnemar_exact
 from grasp_agent.files.records import write_rows
 from grasp_agent.models import LatentWorldModel, save_pretrained
-from grasp_agent.models.planar_push import latents_of_states, reaches
+from grasp_agent.models.planar_push import PLANAR_PUSH
 from grasp_agent.objectives.goal_distance import GoalDistance
 from grasp_agent.planning import (
     CEM,
@@ -189,10 +189,10 @@ def test_success_under_the_model_is_the_environments_tolerance() -> None:
         ([0, 0, 0, 0, np.radians(19.9)], True),
         ([0, 0, 0, 0, np.radians(-20.1)], False),
     ]
-    latents = torch.from_numpy(latents_of_states(np.array([goal + change for change, _ in moved])))
-    target = torch.from_numpy(latents_of_states(goal)).expand_as(latents)
-    assert reaches(latents, target).tolist() == [there for _, there in moved]
-    assert torch.equal(reached_test(tiny(), None)(latents, target), reaches(latents, target))
+    latents = torch.from_numpy(PLANAR_PUSH.latents_of_states(np.array([goal + change for change, _ in moved])))
+    target = torch.from_numpy(PLANAR_PUSH.latents_of_states(goal)).expand_as(latents)
+    assert PLANAR_PUSH.reaches(latents, target).tolist() == [there for _, there in moved]
+    assert torch.equal(reached_test(tiny(), None)(latents, target), PLANAR_PUSH.reaches(latents, target))
     near = reached_test(tiny(layout="free", state_size=4), 0.5)
     assert near(torch.tensor([[0.4] * 4, [0.6] * 4]), torch.zeros(2, 4)).tolist() == [True, False]
     with pytest.raises(ValueError, match="try --threshold"):

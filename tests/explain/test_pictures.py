@@ -15,6 +15,7 @@ from grasp_agent.explain import pictures
 from grasp_agent.explain.explain import Explanation, explain
 from grasp_agent.models import LatentWorldModel
 from grasp_agent.planning import GradientDescent, MultiStart
+from grasp_agent.tasks import DEFAULT_TASK
 
 
 def explained(**changes: Any) -> Explanation:
@@ -67,6 +68,12 @@ def test_nothing_is_said_of_a_task_that_is_not_known(poses: Explanation) -> None
     figure = pictures._draw_path(unknown)
     assert not any(axis.get_lines() for axis in figure.axes) and not figure.legends
     assert not any("px" in text for text in words(pictures._draw_states(unknown)))
+
+
+def test_no_paths_are_drawn_on_a_scene_of_unknown_size(poses: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_task", lambda explanation: replace(DEFAULT_TASK, scene_side=None))
+    figure = pictures._draw_path(poses)
+    assert not any(axis.get_lines() or axis.axison for axis in figure.axes) and not figure.legends
 
 
 def test_errors_stand_beside_what_they_are_of(poses: Explanation, free: Explanation) -> None:
