@@ -29,6 +29,7 @@ def evaluate(
     seed: int = 10_000,
     goal_horizon: MaybeInt = None,
     hindsight: MaybeInt = None,
+    goal_image: MaybeStr = None,
     env_arg: Words = (),
     model: MaybeStr = None,
     out: Path = Path("runs/evaluate"),
@@ -58,6 +59,7 @@ def evaluate(
         seed: of the first episode; the next ones count up.
         goal_horizon: expert steps to the goal, where the environment can be told. Default: the environment's own.
         hindsight: goals for an environment without any, where random actions lead in so many steps from the same start.
+        goal_image: file of a picture that is the goal in every episode, as the environment would show it.
         env_arg: an argument of the environment, NAME=VALUE, as in success=strict.
         model: world model of the planners: a shipped name, a folder, a hub id, or module:factory, which makes your own.
             Default: what ships for the environment.
@@ -78,7 +80,7 @@ def evaluate(
     set_threads(threads)
     if episodes < 1:
         raise ValueError(f"--episodes: expected at least 1, got {episodes}")
-    kwargs = _arguments(env, env_arg, goal_horizon, hindsight)
+    kwargs = _arguments(env, env_arg, goal_horizon, hindsight, goal_image)
     planning = Planning(model, seconds, horizon, replan_every, goal_weights)
     entrants = entrants_of(policy or ("grasp", "random"), env, kwargs, planning, trust)
     seeds = range(seed, seed + episodes)
@@ -95,6 +97,7 @@ def video(
     seed: Numbers = (),
     goal_horizon: MaybeInt = None,
     hindsight: MaybeInt = None,
+    goal_image: MaybeStr = None,
     env_arg: Words = (),
     model: MaybeStr = None,
     seconds: MaybeFloat = None,
@@ -117,6 +120,7 @@ def video(
         seed: an episode. Default: 10000.
         goal_horizon: expert steps to the goal, where the environment can be told. Default: the environment's own.
         hindsight: goals for an environment without any, where random actions lead in so many steps from the same start.
+        goal_image: file of a picture that is the goal in every episode, as the environment would show it.
         env_arg: an argument of the environment, NAME=VALUE, as in success=strict.
         model: world model of the planners: a shipped name, a folder, a hub id, or module:factory, which makes your own.
             Default: what ships for the environment.
@@ -135,7 +139,7 @@ def video(
     seeds = seed or (10_000,)
     if min(seeds) < 0:
         raise ValueError(f"--seed: expected 0 or more, got {min(seeds)}")
-    kwargs = _arguments(env, env_arg, goal_horizon, hindsight)
+    kwargs = _arguments(env, env_arg, goal_horizon, hindsight, goal_image)
     planning = Planning(model, seconds, horizon, goal_weights=goal_weights)
     entrants = entrants_of(policy or ("grasp",), env, kwargs, planning, trust)
     rows = record_video(entrants, env, seeds, out, env_kwargs=kwargs, panel_size=size)
@@ -165,9 +169,11 @@ def demo(out: Path = Path("runs/demo"), episodes: int = 12, seed: int = 10_000) 
     video(policy=policies, out=out / "side_by_side.mp4", seed=(seed, seed + 1), threads=1)
 
 
-def _arguments(env: str, given: Words, goal_horizon: int | None, hindsight: int | None) -> dict[str, Any]:
+def _arguments(
+    env: str, given: Words, goal_horizon: int | None, hindsight: int | None, goal_image: str | None
+) -> dict[str, Any]:
     """The environment's arguments, and those of its goals."""
-    from grasp_agent.tasks.task import HINDSIGHT
+    from grasp_agent.tasks.task import GOAL_IMAGE, HINDSIGHT
 
-    goals = {} if hindsight is None else {HINDSIGHT: hindsight}
+    goals = {name: value for name, value in ((HINDSIGHT, hindsight), (GOAL_IMAGE, goal_image)) if value is not None}
     return {**env_arguments(given), **task_for(env).goals_at(env, goal_horizon), **goals}

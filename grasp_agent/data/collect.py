@@ -28,8 +28,9 @@ from grasp_agent.files.atomic import remove_unfinished, replacing, write_json
 from grasp_agent.files.lock import locked
 from grasp_agent.models import load_world_model
 from grasp_agent.planning import GRASP, Alternate, GaussNewton, Lifted, TailResample
-from grasp_agent.rollouts.environments import image_side, make_env, open_env, shows_vectors
+from grasp_agent.rollouts.environments import make_env, open_env, shows_vectors
 from grasp_agent.rollouts.policies import AgentPolicy, box_actions, check_expert, expert_policy, random_policy
+from grasp_agent.rollouts.rendered import image_side
 from grasp_agent.rollouts.vector import Episode, TimeStep, VectorPolicy, play
 from grasp_agent.rollouts.workers import in_processes, one_thread
 from grasp_agent.tasks import Task, objective_for, task_for

@@ -16,7 +16,7 @@ from gymnasium import spaces
 from grasp_agent.agent.agent import MPCAgent
 from grasp_agent.evaluation.sb3 import load_policy
 from grasp_agent.files.digest import file_digest, model_digest, stable_repr
-from grasp_agent.rollouts.environments import image_side, open_env, open_for_model, same_space
+from grasp_agent.rollouts.environments import open_env, open_for_model, same_space
 from grasp_agent.rollouts.policies import (
     AgentPolicy,
     RowByRow,
@@ -27,6 +27,7 @@ from grasp_agent.rollouts.policies import (
     random_policy,
     zero_policy,
 )
+from grasp_agent.rollouts.rendered import image_side
 from grasp_agent.rollouts.vector import VectorPolicy
 from grasp_agent.tasks import task_for
 

@@ -13,9 +13,10 @@ from gymnasium import spaces
 from grasp_agent.core.capabilities import image_size_of
 from grasp_agent.core.types import WorldModel
 from grasp_agent.rollouts.hindsight import HindsightGoal
-from grasp_agent.rollouts.rendered import RenderedFrames
+from grasp_agent.rollouts.picture_goal import GoalImage
+from grasp_agent.rollouts.rendered import RenderedFrames, image_side
 from grasp_agent.tasks import task_for
-from grasp_agent.tasks.task import HINDSIGHT, RENDERED
+from grasp_agent.tasks.task import GOAL_IMAGE, HINDSIGHT, RENDERED
 
 
 def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
@@ -24,13 +25,23 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
 
     Args:
         env_id: e.g. "CartPole-v1" or "package:namespace/Name-v0".
-        kwargs: the environment's arguments, and perhaps two that every environment understands here: `rendered`, a
+        kwargs: the environment's arguments, and perhaps some that every environment understands here: `rendered`, a
             number of pixels, for rendered pictures of that height and width as observations (`RenderedFrames`), and
-            `hindsight`, a number of steps, for goals that random actions lead to (`HindsightGoal`).
+            either `hindsight`, a number of steps, for goals that random actions lead to (`HindsightGoal`), or
+            `goal_image`, the file of a picture that is the goal (`GoalImage`).
 
     Raises:
         ValueError: no such environment, or it refuses the arguments.
     """
+    if (image := kwargs.pop(GOAL_IMAGE, None)) is not None:
+        if HINDSIGHT in kwargs:
+            raise ValueError("goals: expected those of hindsight or a goal image, got both; try one of them")
+        env = make_env(env_id, **kwargs)
+        try:
+            return GoalImage(env, image)
+        except ValueError:
+            env.close()
+            raise
     side, steps = kwargs.pop(RENDERED, None), kwargs.pop(HINDSIGHT, None)
     if side is not None or steps is not None:
         with warnings.catch_warnings():  # that there is no such render mode: the wrappers refuse it in one sentence
@@ -133,17 +144,6 @@ def open_for_model(
     needs = [] if side is None else [f"{side} x {side} x 3 uint8 images for the world model"]
     needs += [] if acts is None else [f"actions that hold the agent's {acts}"]
     return open_env(env_id, env_kwargs, wishes, fits, ", and ".join(needs) or "any observation")
-
-
-def image_side(space: spaces.Space[Any]) -> int | None:
-    """Side of the first square colour image in an observation space, channels last or first, or None."""
-    parts = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
-    for part in parts:
-        if isinstance(part, spaces.Box) and part.dtype == "uint8" and len(part.shape) == 3:
-            height, width, channels = part.shape if part.shape[-1] == 3 else (*part.shape[1:], part.shape[0])
-            if height == width and channels == 3:
-                return int(height)
-    return None
 
 
 def shows_vectors(space: spaces.Space[Any]) -> bool:

@@ -51,6 +51,17 @@ def check_renders(env: gym.Env[Any, Any]) -> None:
         )
 
 
+def image_side(space: spaces.Space[Any]) -> int | None:
+    """Side of the first square colour image in an observation space, channels last or first, or None."""
+    parts = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
+    for part in parts:
+        if isinstance(part, spaces.Box) and part.dtype == "uint8" and len(part.shape) == 3:
+            height, width, channels = part.shape if part.shape[-1] == 3 else (*part.shape[1:], part.shape[0])
+            if height == width and channels == 3:
+                return int(height)
+    return None
+
+
 def square(picture: Any, side: int) -> NDArray[np.uint8]:
     """A uint8 picture [H, W, 3] between black bars, where it is not square, averaged down to [side, side, 3]."""
     # Pillow works in place of arrays of floats: between those and the small frames that are kept memory falls to

@@ -19,6 +19,9 @@ from grasp_agent.models.latent.layout import StateLayout
 RENDERED = "rendered"
 """An environment argument for square pictures of what it renders as observations; its value is their side."""
 
+GOAL_IMAGE = "goal_image"
+"""An environment argument for a goal that a picture shows; its value is the picture's file."""
+
 HINDSIGHT = "hindsight"
 """An environment argument for goals that random actions lead to; its value is how many steps."""
 

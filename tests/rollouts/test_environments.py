@@ -12,8 +12,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from grasp_agent.data import CollectSettings, EpisodeDataset, collect
-from grasp_agent.rollouts.environments import image_side, make_env
-from grasp_agent.rollouts.rendered import square
+from grasp_agent.rollouts.environments import make_env
+from grasp_agent.rollouts.rendered import image_side, square
 from grasp_agent.tasks.task import RENDERED
 
 
