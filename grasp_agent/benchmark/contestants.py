@@ -118,7 +118,7 @@ def ablations(full: Contestant) -> dict[str, Contestant]:
         raise ValueError(f"ablation: expected GRASP, got {grasp!r}")
     lifted, gentle = alternate.then, GradientDescent(rate=0.02)
     paper: Settings = {"solver.steps": (10, 100), "resample": None, "halving": (), "select": None}
-    long: Settings = {"solver.steps": (1, 16)}
+    more: Settings = {"solver.steps": (1, 4)}
     changed: dict[str, Settings] = {
         "full": {},
         "serial solver alone": {"solver": alternate.first},
@@ -129,16 +129,15 @@ def ablations(full: Contestant) -> dict[str, Contestant]:
         "goal shaping 0": {"solver.then.goal_weight": 0.0},
         "goal shaping 1": {"solver.then.goal_weight": 1.0},
         "goal shaping fades": {"solver.then.anneal_goal": True},
-        "4 lifted iterations": {"solver.steps": (1, 4)},
-        "16 lifted iterations": long,
-        "16, no noise": {**long, "solver.then.noise": 0.0},
-        "16, noise x 4": {**long, "solver.then.noise": 4 * lifted.noise},
-        "16, constant noise, drawn every 4": {**long, "solver.then.anneal": None, "solver.then.resample": 4},
-        "16, from a line": {**long, "solver.then.init_states": "line"},
-        "16, from the bent rollout": {**long, "solver.then.init_states": "bent"},
-        "16, from noise": {**long, "solver.then.init_states": "noise", "solver.then.init_noise": 1.0},
-        "16, gradients clipped and balanced": {**long, "solver.then.clip": 1.0, "solver.then.balance": True},
-        "16, windows of 20 steps": {**long, "solver.then.window": 20},
+        "4 lifted iterations": more,
+        "4, no noise": {**more, "solver.then.noise": 0.0},
+        "4, noise x 4": {**more, "solver.then.noise": 4 * lifted.noise},
+        "4, constant noise, drawn every 2": {**more, "solver.then.anneal": None, "solver.then.resample": 2},
+        "4, from a line": {**more, "solver.then.init_states": "line"},
+        "4, from the bent rollout": {**more, "solver.then.init_states": "bent"},
+        "4, from noise": {**more, "solver.then.init_states": "noise", "solver.then.init_noise": 1.0},
+        "4, gradients clipped and balanced": {**more, "solver.then.clip": 1.0, "solver.then.balance": True},
+        "4, windows of 20 steps": {**more, "solver.then.window": 20},
         "no halving": {"halving": ()},
         "no other endings": {"resample": None},
         "8 other endings": {"resample": TailResample(8, alternate.steps[0], sum(alternate.steps))},
