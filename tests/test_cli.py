@@ -217,11 +217,11 @@ CASES = {
     ),
     "train: no steps": (
         ["train", "--data", "D/data", "--out", "D/x", "--encoder-steps", "0"],
-        "encoder.steps: expected a positive number, got 0",
+        "encoder.steps: expected at least 1, got 0, which would leave random weights",
     ),
     "train: negative steps": (
         ["train", "--data", "D/data", "--out", "D/x", "--dynamics-steps", "-1"],
-        "dynamics.steps: expected a positive number, got -1",
+        "dynamics.steps: expected 0 or more, got -1",
     ),
     "train: unknown device": (["train", "--data", "D/data", "--out", "D/x", "--device", "gpu"], "expected cpu or cuda"),
     "train: no threads": (["train", "--data", "D/data", "--out", "D/x", "--threads", "0"], "--threads: expected"),

@@ -101,7 +101,7 @@ def train(
     (predicted frames under real ones) and OUT/curves.png. In use:
         grasp-agent train --data runs/data --out runs/train
         grasp-agent evaluate --model runs/train/model
-        grasp-agent train --data runs/data --data runs/planned --initial runs/train/model --out runs/tuned
+        grasp-agent train --data runs/data --data runs/more --initial runs/train/model --encoder-steps 0 --out runs/on
 
     Args:
         data: folder written by `grasp-agent collect`; repeat it to train on several, the metrics are of the first.
@@ -111,7 +111,8 @@ def train(
             rewards), "joint" (a vector learnt by predicting it, encoder and dynamics together), "joint_grid" (a grid of
             cells, learnt by drawing and predicting it) or "dino_wm" (patches of a frozen DINOv2; without
             OUT/rollouts.png). Default: what suits the task of the data, "vector" where they hold vectors.
-        initial: model to begin from (a shipped name, a folder or a hub id). Default: random weights.
+        initial: model to begin from (a shipped name, a folder or a hub id). With 0 steps a part stays as it is there.
+            Default: random weights.
         encoder_steps: optimiser steps of stage 1, the encoder (recipes "joint" and "joint_grid": and the dynamics).
             Default: the recipe's.
         dynamics_steps: optimiser steps of the dynamics. Default: the recipe's.

@@ -54,7 +54,7 @@ class Stage:
 
     Attributes:
         name: of its files and log lines.
-        steps: optimiser steps.
+        steps: optimiser steps; 0 keeps what is there.
         batch: samples per step.
         learning_rate: peak, after a linear warm-up of 2 % of the steps; cosine decay to zero.
         weight_decay: of AdamW.
@@ -73,9 +73,11 @@ class Stage:
     log_every: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "learning_rate", "clip", "log_every"):
+        for name in ("batch", "learning_rate", "clip", "log_every"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{self.name}.{name}: expected a positive number, got {getattr(self, name)}")
+        if self.steps < 0:
+            raise ValueError(f"{self.name}.steps: expected 0 or more, got {self.steps}")
 
 
 def run_stage(

@@ -11,7 +11,7 @@ A recipe adds pictures of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.files.atomic import remove_unfinished, write_json
 from grasp_agent.files.lock import locked
 from grasp_agent.models.io import load_world_model, save_pretrained
+from grasp_agent.models.registry import SavedModel, kind_of
 from grasp_agent.training.folder import claim
 from grasp_agent.training.loop import OnLog, read_log, run_stage
 from grasp_agent.training.recipe import Recipe, Run
@@ -44,7 +45,8 @@ def train(
         recipe: what to train and how long.
         out: output folder.
         device: where to compute; bfloat16 is used on CUDA.
-        initial: a model to begin from, as `load_world_model` takes it; what it lacks begins at random.
+        initial: a model to begin from, as `load_world_model` takes it; what it lacks begins at random, and stages of 0
+            steps keep what it has.
         on_log: progress of a stage.
         on_message: one line of text when a stage begins.
 
@@ -57,13 +59,21 @@ def train(
         RuntimeError: another run writes to `out`.
     """
     out = Path(out)
+    kept = [stage.schedule.name for stage in recipe.stages() if stage.schedule.steps == 0]
+    if len(kept) == len(recipe.stages()):
+        raise ValueError("steps: expected some for at least one stage, got 0 for all, which would train nothing")
+    if initial is None and kept:
+        raise ValueError(
+            f"{kept[0]}.steps: expected at least 1, got 0, which would leave random weights; try a model to begin from"
+            " (--initial), whose weights 0 steps keep"
+        )
     training, held_out = data.split(recipe.held_out)
     held_out = held_out[data.source[held_out] == 0]  # figures stay comparable when other data join the first
     with torch.random.fork_rng():  # initial weights by seed, the caller's generator untouched
         torch.manual_seed(recipe.seed)
         model = recipe.build(data, training, held_out)
     if initial is not None:
-        _begin_from(model, initial)
+        model = _begun_from(initial, model)
     model.to(device)
     # Only now that nothing can be wrong with the arguments any more is the folder taken.
     began_from = None if initial is None else str(initial)
@@ -79,9 +89,12 @@ def _run(run: Run, recipe: Recipe, device: str | torch.device, on_log: OnLog | N
     half = torch.device(device).type == "cuda"
     stages = recipe.stages()
     for i, stage in enumerate(stages):
-        task, schedule = stage.task(run), stage.schedule
-        size = f"{schedule.steps} steps of {schedule.batch} {stage.samples}"
-        run.say(f"stage {i + 1} of {len(stages)}, {stage.trains}: {size}")
+        schedule, which = stage.schedule, f"stage {i + 1} of {len(stages)}, {stage.trains}"
+        if schedule.steps == 0:
+            run.say(f"{which}: kept")
+            continue
+        task = stage.task(run)
+        run.say(f"{which}: {schedule.steps} steps of {schedule.batch} {stage.samples}")
         run_stage(schedule, task, run.folder, recipe.seed + i, on_log, half)
         run.model.eval()
 
@@ -98,14 +111,29 @@ def _run(run: Run, recipe: Recipe, device: str | torch.device, on_log: OnLog | N
     return metrics
 
 
-def _begin_from(model: torch.nn.Module, name: str | Path) -> None:
-    """Take over the weights of a saved model of the same sizes."""
-    there = load_world_model(name).state_dict()
-    wanted = model.state_dict()
-    foreign = sorted(k for k, v in there.items() if k not in wanted or wanted[k].shape != v.shape)
-    if foreign:
-        raise ValueError(
-            f"{name}: expected a model with the recipe's sizes, but {foreign[0]} does not fit"
-            f" ({len(foreign)} such); train from the beginning"
-        )
-    model.load_state_dict(there, strict=False)
+OF_THE_DATA = ("action_limit", "distance_weights")
+"""What new data, or the recipe, may change in a model that training begins from."""
+
+
+def _begun_from(name: str | Path, model: SavedModel) -> SavedModel:
+    """The recipe's model with the weights of a saved one of the same sizes, and with the units that they are made for.
+
+    Sizes are whole numbers in the config. Other settings, such as the action that counts as 1, belong to the weights.
+    """
+    there = load_world_model(name)
+    weights, wanted = there.state_dict(), model.state_dict()
+    foreign = sorted(k for k, v in weights.items() if k not in wanted or wanted[k].shape != v.shape)
+    if foreign or type(there) is not type(model):
+        what = f"{foreign[0]} does not fit ({len(foreign)} such)" if foreign else f"it is a {type(there).__name__}"
+        raise ValueError(f"{name}: expected a model with the recipe's sizes, but {what}; train from the beginning")
+    if kind_of(model).part is None:
+        units = {
+            field.name: getattr(there.config, field.name)
+            for field in fields(model.config)
+            if field.name not in OF_THE_DATA and not isinstance(getattr(model.config, field.name), int | str)
+        }
+        begun: SavedModel = type(model)(replace(model.config, **units))  # type: ignore[call-arg]
+        begun.load_state_dict(wanted)
+        model = begun
+    model.load_state_dict(weights, strict=False)
+    return model

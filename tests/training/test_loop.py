@@ -106,7 +106,9 @@ def test_checkpoints_that_cannot_be_continued_are_refused(tmp_path: Path) -> Non
         run_stage(replace(STAGE, steps=3), Fit(module), tmp_path, seed=1)
 
 
-@pytest.mark.parametrize("name", ["steps", "batch", "learning_rate", "clip", "log_every"])
+@pytest.mark.parametrize("name", ["batch", "learning_rate", "clip", "log_every"])
 def test_schedules_that_make_no_sense(name: str) -> None:
     with pytest.raises(ValueError, match=rf"fit\.{name}: expected a positive number, got 0"):
         replace(STAGE, **{name: 0})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"fit\.steps: expected 0 or more, got -1"):
+        replace(STAGE, steps=-1)

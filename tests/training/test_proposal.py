@@ -64,6 +64,34 @@ def test_training_adds_proposals_to_a_model(
     assert model.proposes and model.proposal is not None and model.proposal.out.weight.abs().max() > 0
 
 
+def test_stages_of_no_steps_keep_what_the_initial_model_has(
+    pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = with_proposal(tiny_recipe("planar_push", steps=2))
+    train(pusht_data, recipe, tmp_path / "one")
+    one = load_world_model(tmp_path / "one" / "model")
+    still = {name: replace(getattr(recipe, name), steps=0) for name in ("encoder", "dynamics", "proposal")}
+    units = replace(recipe.model, action_scale=9.0, radius=7.0, action_limit=0.25)  # as other data might have it
+    further = replace(recipe, model=units, encoder=still["encoder"], proposal=still["proposal"])
+    messages: list[str] = []
+    train(pusht_data, further, tmp_path / "two", initial=tmp_path / "one" / "model", on_message=messages.append)
+    two = load_world_model(tmp_path / "two" / "model")
+    assert [m.rpartition(": ")[2] for m in messages if m.startswith("stage")][::2] == ["kept", "kept"]
+    assert replace(two.config, action_limit=None) == replace(one.config, action_limit=None)
+    assert two.config.action_limit == 0.25, "what the new data cover"
+    changed = {
+        n.split(".")[0] for n, weight in one.state_dict().items() if not torch.equal(weight, two.state_dict()[n])
+    }
+    assert changed == {"dynamics"}
+    with pytest.raises(
+        ValueError, match=r"encoder\.steps: expected at least 1, got 0, which would leave random weights"
+    ):
+        train(pusht_data, further, tmp_path / "three")
+    with pytest.raises(ValueError, match="got 0 for all, which would train nothing"):
+        train(pusht_data, replace(recipe, **still), tmp_path / "three", initial=tmp_path / "one" / "model")
+    assert not (tmp_path / "three").exists()
+
+
 def test_a_model_of_other_sizes_is_no_beginning(
     pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path
 ) -> None:

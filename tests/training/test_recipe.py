@@ -298,7 +298,7 @@ def test_settings_of_a_named_recipe(pusht_data: EpisodeDataset) -> None:
             "recipe 'joint': expected steps of encoder, dynamics, proposal, got decoder",
         ),
         (lambda: make_recipe("joint", pusht_data, backbone="x"), "recipe 'joint': expected settings .*, got backbone"),
-        (lambda: make_recipe("joint", pusht_data, {"encoder": 0}), "joint.steps: expected a positive number, got 0"),
+        (lambda: make_recipe("joint", pusht_data, {"encoder": -1}), "joint.steps: expected 0 or more, got -1"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
