@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
+from grasp_agent.core.checks import shown
 from grasp_agent.rollouts.hindsight import HindsightGoal
 from grasp_agent.rollouts.rendered import RenderedFrames
 from grasp_agent.tasks.task import HINDSIGHT, RENDERED
@@ -26,8 +27,11 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
             `hindsight`, a number of steps, for goals that random actions lead to (`HindsightGoal`).
 
     Raises:
+        TypeError: the id is no string.
         ValueError: no such environment, or it refuses the arguments.
     """
+    if not isinstance(env_id, str):
+        raise TypeError(f"environment: expected an id such as 'CartPole-v1', got {shown(env_id)}")
     side, steps = kwargs.pop(RENDERED, None), kwargs.pop(HINDSIGHT, None)
     if side is not None or steps is not None:
         with warnings.catch_warnings():  # that there is no such render mode: the wrappers refuse it in one sentence

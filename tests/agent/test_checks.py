@@ -11,7 +11,7 @@ from closed_loop import PLANNER, SQUARE, make_agent
 from dot_world import DotModel
 
 from grasp_agent.agent.agent import GRASPAgent, MPCAgent
-from grasp_agent.agent.checks import usable_device, whole_number
+from grasp_agent.core.checks import usable_device, whole_number
 
 
 @pytest.mark.parametrize(
