@@ -245,6 +245,15 @@ CASES = {
         "weights: expected finite numbers",
     ),
     "evaluate: no episodes": (["evaluate", "MODEL", "--episodes", "0"], "--episodes: expected at least 1"),
+    "evaluate: more episodes than memory": (
+        ["evaluate", "MODEL", "--episodes", "18446744073709551616"],
+        "--episodes: expected at most 1000000, got 18446744073709551616",
+    ),
+    "collect: more steps than memory": (
+        ["collect", "--out", "D/x", "--steps", "18446744073709551616"],
+        "--steps: expected at most 10000000000, got",
+    ),
+    "bench: more threads than there are": (["plan", "--threads", "1000000"], "--threads: expected at most 1024"),
     "evaluate: negative seed": (["evaluate", "MODEL", "--seed", "-3"], "non-negative integers"),
     "evaluate: no time": (["evaluate", "MODEL", "--seconds", "-1"], "seconds: expected a positive number"),
     "evaluate: seconds of a batch": (["evaluate", "MODEL", "--seconds", "1", "--batch", "2"], "try batch 1"),
