@@ -34,9 +34,10 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 def check_integer(name: str, value: Any, least: int, usual: int, most: int | None = None) -> int:
     """`value` as an int; ValueError unless it is an integer from `least` to `most`; `usual` is what to try."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):
-        end = "" if most is None else f" and at most {most}"
-        raise ValueError(f"expected {name} to be an integer of at least {least}{end}, got {shown(value)}, try {usual}.")
+    if not whole or value < least:
+        raise ValueError(f"expected {name} to be an integer of at least {least}, got {shown(value)}, try {usual}.")
+    if most is not None and value > most:
+        raise ValueError(f"expected {name} to be an integer of at most {most}, got {shown(value)}, try {usual}.")
     return int(value)
 
 
@@ -81,9 +82,8 @@ def as_action(action: Any, space: spaces.Space[Any]) -> tuple[float, float]:
     """The two numbers of an action, within no bounds; ValueError unless they are finite. `space` is what to try."""
     values = _as_array(action)
     if values is None or values.shape != (2,):
-        raise ValueError(
-            f"expected an action of 2 numbers, got {shown(action)}, try env.action_space.sample() for an example."
-        )
+        got = f"shape {action.shape} and dtype {action.dtype}" if isinstance(action, np.ndarray) else shown(action)
+        raise ValueError(f"expected an action of 2 numbers, got {got}, try env.action_space.sample() for an example.")
     x, y = float(values[0]), float(values[1])
     if not (math.isfinite(x) and math.isfinite(y)):
         raise ValueError(f"expected a finite action, got {[x, y]}, try values inside {space}.")

@@ -13,9 +13,7 @@ HERE = Path(__file__).parent
 # Nothing is remembered from run to run. What Hypothesis caches all the same does not belong in the repository.
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "grasp-agent-hypothesis")
 # Planning takes its time: neither a slow example nor slowly drawn ones tell of a mistake.
-COMMON = settings(
-    database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.explicit, Phase.generate]
-)
+COMMON = settings(database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # To shrink what fails takes minutes, since every try plans: that is left to the long run.
 settings.register_profile("suite", COMMON, derandomize=True, max_examples=100, phases=[Phase.explicit, Phase.generate])
 settings.register_profile("slow", COMMON, max_examples=1200, print_blob=True)
