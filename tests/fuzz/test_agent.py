@@ -144,7 +144,7 @@ def test_every_observation_and_goal(pixels: bool, observation: Any, goal: Any, s
             check_action(agent, chosen[0], len(chosen[0]) if chosen[0].ndim == 2 else None)
 
 
-@examples(150)
+@examples(60)
 @given(st.dictionaries(st.sampled_from([*POINT, "achieved_goal"]), ANYTHING, min_size=1), ODD)
 def test_an_episode_with_an_odd_observation_in_it(odd: dict[str, Any], flags: Any) -> None:
     """What is refused changes nothing: the episode goes on as if nobody had asked."""

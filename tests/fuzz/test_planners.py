@@ -172,7 +172,7 @@ ANYONE = st.sampled_from(
 )
 
 
-@examples(150)
+@examples(100)
 @given(ANYONE, ANYONE, st.sampled_from(PROBLEMS), st.sampled_from(PROBLEMS), st.booleans())
 def test_going_on_from_what_another_planner_knows(
     one: Any, other: Any, problem: Problem, posed: Problem, moved: bool
