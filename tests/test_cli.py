@@ -255,10 +255,13 @@ CASES = {
     ),
     "bench: more threads than there are": (["plan", "--threads", "1000000"], "--threads: expected at most 1024"),
     "evaluate: negative seed": (["evaluate", "MODEL", "--seed", "-3"], "non-negative integers"),
-    "evaluate: no time": (["evaluate", "MODEL", "--seconds", "-1"], "seconds: expected a positive number"),
+    "evaluate: no time": (["evaluate", "MODEL", "--seconds", "-1"], "seconds: expected a finite number above 0"),
     "evaluate: seconds of a batch": (["evaluate", "MODEL", "--seconds", "1", "--batch", "2"], "try batch 1"),
     "evaluate: no batch": (["evaluate", "MODEL", "--batch", "0"], "batch: expected at least 1, got 0"),
-    "evaluate: no horizon": (["evaluate", "MODEL", "--horizon", "0"], "horizon: expected a whole number of at least 1"),
+    "evaluate: no horizon": (
+        ["evaluate", "MODEL", "--horizon", "0"],
+        "horizon: expected a whole number from 1 to 10000",
+    ),
     "evaluate: replan": (["evaluate", "MODEL", "--replan-every", "0"], "replan_every: expected a whole number from 1"),
     "evaluate: goal horizon": (["evaluate", "MODEL", "--goal-horizon", "1"], "goal_horizon"),
     "evaluate: another argument": (
