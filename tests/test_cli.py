@@ -245,11 +245,23 @@ CASES = {
         "weights: expected finite numbers",
     ),
     "evaluate: no episodes": (["evaluate", "MODEL", "--episodes", "0"], "--episodes: expected at least 1"),
+    "evaluate: more episodes than memory": (
+        ["evaluate", "MODEL", "--episodes", "18446744073709551616"],
+        "--episodes: expected at most 1000000, got 18446744073709551616",
+    ),
+    "collect: more steps than memory": (
+        ["collect", "--out", "D/x", "--steps", "18446744073709551616"],
+        "--steps: expected at most 10000000000, got",
+    ),
+    "bench: more threads than there are": (["plan", "--threads", "1000000"], "--threads: expected at most 1024"),
     "evaluate: negative seed": (["evaluate", "MODEL", "--seed", "-3"], "non-negative integers"),
-    "evaluate: no time": (["evaluate", "MODEL", "--seconds", "-1"], "seconds: expected a positive number"),
+    "evaluate: no time": (["evaluate", "MODEL", "--seconds", "-1"], "seconds: expected a finite number above 0"),
     "evaluate: seconds of a batch": (["evaluate", "MODEL", "--seconds", "1", "--batch", "2"], "try batch 1"),
     "evaluate: no batch": (["evaluate", "MODEL", "--batch", "0"], "batch: expected at least 1, got 0"),
-    "evaluate: no horizon": (["evaluate", "MODEL", "--horizon", "0"], "horizon: expected a whole number of at least 1"),
+    "evaluate: no horizon": (
+        ["evaluate", "MODEL", "--horizon", "0"],
+        "horizon: expected a whole number from 1 to 10000",
+    ),
     "evaluate: replan": (["evaluate", "MODEL", "--replan-every", "0"], "replan_every: expected a whole number from 1"),
     "evaluate: goal horizon": (["evaluate", "MODEL", "--goal-horizon", "1"], "goal_horizon"),
     "evaluate: another argument": (

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from grasp_envs.ball_nav_policy import BallNavPolicy, Point
 from grasp_envs.canvas import Canvas, Image, colour_of
 from grasp_envs.goal_rewards import GoalRewards
-from grasp_envs.validation import Array, as_numbers, as_unit_action, check_choice, check_integer, options_of
+from grasp_envs.validation import (
+    Array,
+    as_numbers,
+    as_unit_action,
+    check_choice,
+    check_integer,
+    check_pixels,
+    check_seed,
+    options_of,
+)
 
 OBS_TYPES = ("state", "pixels")
 REWARD_TYPES = ("sparse", "dense")
@@ -121,11 +130,11 @@ class BallNavEnv(GoalRewards, gym.Env[Any, Any]):
         if render_mode is not None:
             check_choice("render_mode", render_mode, tuple(self.metadata["render_modes"]))
         self.obs_type = obs_type
-        self.resolution = check_integer("resolution", resolution, 8, usual=64)
+        self.resolution = check_pixels("resolution", resolution, usual=64)
         self.reward_type = reward_type
         self.max_steps = check_integer("max_steps", max_steps, 1, usual=60)
         self.render_mode = render_mode
-        self.visualization_size = check_integer("visualization_size", visualization_size, 8, usual=512)
+        self.visualization_size = check_pixels("visualization_size", visualization_size, usual=512)
 
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.observation_space = self._make_observation_space()
@@ -141,9 +150,9 @@ class BallNavEnv(GoalRewards, gym.Env[Any, Any]):
         """Start an episode; see the class docstring for `options`.
 
         Raises:
-            ValueError: unknown options, or a state or goal that is no place for the ball.
+            ValueError: unknown options, a seed below 0, or a state or goal that is no place for the ball.
         """
-        super().reset(seed=seed)
+        super().reset(seed=check_seed(seed))
         asked = zip(("state", "goal"), options_of(options), strict=True)
         state, goal = (None if value is None else _as_place(name, value) for name, value in asked)
         ball, target = state or self._draw(-1.0), goal or self._draw(1.0)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from grasp_envs.validation import check_seed
+
 Point = tuple[float, float]
 
 # Steps towards one place, steps without coming nearer, and steps of a rest: drawn from [low, high).
@@ -45,7 +47,7 @@ class BallNavPolicy:
         self._where = where
         self._draw_place = draw_place
         self._step = step
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(check_seed(seed))
         self._errors = self._rng.normal(size=2)
         self._rest_left = 0
         self._choose_place()

@@ -13,7 +13,15 @@ from grasp_envs.canvas import EVERYWHERE, Canvas, Image, colour_of, mix
 from grasp_envs.goal_rewards import GoalRewards
 from grasp_envs.point_maze_policy import PointMazePolicy
 from grasp_envs.point_maze_simulation import DT, MAX_SPEED, Array, Maze, PointMazeSimulation
-from grasp_envs.validation import as_numbers, as_unit_action, check_choice, check_integer, options_of
+from grasp_envs.validation import (
+    as_numbers,
+    as_unit_action,
+    check_choice,
+    check_integer,
+    check_pixels,
+    check_seed,
+    options_of,
+)
 
 OBS_TYPES = ("state", "pixels")
 GOALS = ("far", "any")
@@ -30,6 +38,9 @@ BALL_COLOUR = (220, 30, 30)
 GOAL_COLOUR = (250, 190, 190)
 # Three times as large as the ball collides: that would be less than a pixel of a small picture of a large maze.
 DRAWN_RADIUS = 0.3
+
+MOST_SUBSTEPS = 1000
+"""Of a step, 10 s: longer ones would look as if they hung."""
 
 
 class PointMazeEnv(GoalRewards, gym.Env[Any, Any]):
@@ -141,13 +152,13 @@ class PointMazeEnv(GoalRewards, gym.Env[Any, Any]):
         self.maze = Maze(maze)
         self.goals = goals
         self.obs_type = obs_type
-        self.resolution = check_integer("resolution", resolution, 8, usual=64)
+        self.resolution = check_pixels("resolution", resolution, usual=64)
         self.reward_type = reward_type
-        self.frame_skip = check_integer("frame_skip", frame_skip, 1, usual=5)
+        self.frame_skip = check_integer("frame_skip", frame_skip, 1, usual=5, most=MOST_SUBSTEPS)
         self.max_steps = check_integer("max_steps", max_steps, 1, usual=300)
         self.metadata = {**self.metadata, "render_fps": max(round(1.0 / (DT * self.frame_skip)), 1)}
         self.render_mode = render_mode
-        self.visualization_size = check_integer("visualization_size", visualization_size, 8, usual=512)
+        self.visualization_size = check_pixels("visualization_size", visualization_size, usual=512)
 
         self.simulation = PointMazeSimulation(self.maze)
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -166,9 +177,10 @@ class PointMazeEnv(GoalRewards, gym.Env[Any, Any]):
         """Start an episode; see the class docstring for `options`.
 
         Raises:
-            ValueError: unknown options, or a state or goal of the wrong shape or where the ball does not fit in.
+            ValueError: unknown options, a seed below 0, or a state or goal of the wrong shape or where the ball does
+                not fit in.
         """
-        super().reset(seed=seed)
+        super().reset(seed=check_seed(seed))
         state, goal = self._check_options(options)
         if state is None or goal is None:
             state, goal = self._draw_episode(state, goal)

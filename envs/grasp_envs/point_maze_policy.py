@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_envs.point_maze_simulation import DT, FORCE, MASS, MAX_SPEED, PointMazeSimulation
+from grasp_envs.validation import check_seed
 
 # Nearer than this to its place [cells] the ball has arrived.
 ARRIVAL = 0.15
@@ -42,7 +43,7 @@ class PointMazePolicy:
     def __init__(self, simulation: PointMazeSimulation, frame_skip: int, seed: int | None) -> None:
         self._simulation = simulation
         self._step_time = DT * frame_skip
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(check_seed(seed))
         self._turn = 0.0
         self._hurry = 0.0
         self._choose()

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from grasp_envs.validation import shown
+
 Array = NDArray[np.float64]
 Cell = tuple[int, int]
 
@@ -229,11 +231,14 @@ def _read_map(maze: Any) -> tuple[str, ...]:
     names = ", ".join(repr(name) for name in MAZES)
     if isinstance(maze, str):
         if maze not in MAZES:
-            raise ValueError(f"expected maze to be one of {names} or a sequence of strings, got {maze!r}, try 'umaze'.")
+            raise ValueError(
+                f"expected maze to be one of {names} or a sequence of strings, got {shown(maze)}, try 'umaze'."
+            )
         return MAZES[maze]
     if not isinstance(maze, (list, tuple)) or not maze or not all(isinstance(row, str) for row in maze):
         raise ValueError(
-            f'expected maze to be one of {names} or a sequence of strings, got {maze!r}, try ["####", "#..#", "####"].'
+            f"expected maze to be one of {names} or a sequence of strings, got {shown(maze)}, "
+            'try ["####", "#..#", "####"].'
         )
     rows = tuple(row.replace(" ", ".") for row in maze)
     lengths = sorted({len(row) for row in rows})

@@ -23,7 +23,7 @@ from grasp_envs.pusht_simulation import (
     keypoints,
     random_start,
 )
-from grasp_envs.validation import as_action, as_numbers, check_choice, check_integer, options_of
+from grasp_envs.validation import as_action, as_numbers, check_choice, check_pixels, check_seed, options_of, shown
 
 OBS_TYPES = ("state", "environment_state_agent_pos", "pixels", "pixels_agent_pos")
 CONTROLS = ("relative", "absolute")
@@ -124,10 +124,10 @@ class PushTEnv(gym.Env[Any, Any]):
         if render_mode is not None:
             check_choice("render_mode", render_mode, tuple(self.metadata["render_modes"]))
         self.obs_type = obs_type
-        self.resolution = check_integer("resolution", resolution, 8, usual=96)
+        self.resolution = check_pixels("resolution", resolution, usual=96)
         self.control = control
         self.render_mode = render_mode
-        self.visualization_size = check_integer("visualization_size", visualization_size, 8, usual=512)
+        self.visualization_size = check_pixels("visualization_size", visualization_size, usual=512)
 
         self.simulation = PushTSimulation()
         self.goal_pose: Pose = DEFAULT_GOAL
@@ -148,9 +148,9 @@ class PushTEnv(gym.Env[Any, Any]):
         """Start an episode; see the class docstring for `options`.
 
         Raises:
-            ValueError: unknown options, or a state or goal of the wrong shape or outside the arena.
+            ValueError: unknown options, a seed below 0, or a state or goal of the wrong shape or outside the arena.
         """
-        super().reset(seed=seed)
+        super().reset(seed=check_seed(seed))
         state, goal = self._check_options(options)
         self._begin(state, goal)
         if self.render_mode == "human":
@@ -224,14 +224,9 @@ class PushTEnv(gym.Env[Any, Any]):
             return PushTExpert(self.simulation, seed, None, self._to_action)
         if isinstance(goal, str):
             if goal != "task":
-                raise ValueError(f'expected goal to be None, "task" or numbers, got {goal!r}, try "task".')
+                raise ValueError(f'expected goal to be None, "task" or numbers, got {shown(goal)}, try "task".')
             return PushTExpert(self.simulation, seed, self._task_goal(), self._to_action)
-        values = np.asarray(goal, dtype=np.float64)
-        if values.shape not in ((3,), (5,)) or not np.isfinite(values).all():
-            raise ValueError(
-                "expected goal to be block x, y, angle or agent x, y, block x, y, angle, "
-                f'got an array of shape {values.shape}, try goal="task" for the environment\'s own.'
-            )
+        values = as_numbers("goal", goal, (3, 5), "block x, y, angle or agent x, y, block x, y, angle")
         return PushTExpert(self.simulation, seed, values.tolist(), self._to_action)
 
     def __getstate__(self) -> dict[str, Any]:

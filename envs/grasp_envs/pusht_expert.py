@@ -33,6 +33,7 @@ from grasp_envs.pusht_simulation import (
     PushTSimulation,
     local_distance,
 )
+from grasp_envs.validation import check_seed
 
 Point = tuple[float, float]
 # A spot on the outline and the inward normal there, in the block's frame.
@@ -85,7 +86,7 @@ class PushTExpert:
         to_action: Callable[[float, float], Any],
     ) -> None:
         self._simulation = simulation
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(check_seed(seed))
         self._to_action = to_action
         self._task: Pose | None = None
         self._agent_goal: Point | None = None

@@ -30,6 +30,9 @@ MAX_WARM_UP = 60
 _GOAL_LOW: Array = np.array([*STATE_LOW[:4], -1.0, -1.0])
 _GOAL_HIGH: Array = np.array([*STATE_HIGH[:4], 1.0, 1.0])
 
+MOST_STEPS = 10_000
+"""Of the expert to the goal: more would look as if they hung."""
+
 
 class PushTReachEnv(GoalRewards, PushTEnv):
     """Push-T from one state to another, both taken from a trajectory of the scripted expert.
@@ -108,7 +111,7 @@ class PushTReachEnv(GoalRewards, PushTEnv):
         reward_type: str = "sparse",
         success: str = "pose",
     ) -> None:
-        self.goal_horizon = check_integer("goal_horizon", goal_horizon, 5, usual=25)
+        self.goal_horizon = check_integer("goal_horizon", goal_horizon, 5, usual=25, most=MOST_STEPS)
         check_choice("reward_type", reward_type, REWARD_TYPES)
         check_choice("success", success, SUCCESS_TYPES)
         self.reward_type = reward_type

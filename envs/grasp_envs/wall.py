@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from grasp_envs.canvas import EVERYWHERE, Canvas, Image, Window, colour_of, mix
 from grasp_envs.goal_rewards import GoalRewards
-from grasp_envs.validation import Array, as_numbers, as_unit_action, check_choice, check_integer, options_of
+from grasp_envs.validation import (
+    Array,
+    as_numbers,
+    as_unit_action,
+    check_choice,
+    check_integer,
+    check_pixels,
+    check_seed,
+    options_of,
+    shown,
+)
 from grasp_envs.wall_policy import WallPolicy
 
 OBS_TYPES = ("state", "pixels")
@@ -263,13 +273,13 @@ class WallEnv(GoalRewards, gym.Env[Any, Any]):
         if render_mode is not None:
             check_choice("render_mode", render_mode, tuple(self.metadata["render_modes"]))
         self.obs_type = obs_type
-        self.resolution = check_integer("resolution", resolution, 8, usual=64)
+        self.resolution = check_pixels("resolution", resolution, usual=64)
         self.door = _check_door(door)
         self.success = success
         self.reward_type = reward_type
         self.max_steps = check_integer("max_steps", max_steps, 1, usual=100)
         self.render_mode = render_mode
-        self.visualization_size = check_integer("visualization_size", visualization_size, 8, usual=512)
+        self.visualization_size = check_pixels("visualization_size", visualization_size, usual=512)
 
         self.rooms = Rooms(self.door)
         self.observation_space = self._make_observation_space()
@@ -286,9 +296,9 @@ class WallEnv(GoalRewards, gym.Env[Any, Any]):
         """Start an episode; see the class docstring for `options`.
 
         Raises:
-            ValueError: unknown options, or a state or goal that is not two numbers or not free.
+            ValueError: unknown options, a seed below 0, or a state or goal that is not two numbers or not free.
         """
-        super().reset(seed=seed)
+        super().reset(seed=check_seed(seed))
         self._begin(*self._complete(*self._check_options(options)))
         return self._observe(), self._info()
 
@@ -428,10 +438,11 @@ class WallEnv(GoalRewards, gym.Env[Any, Any]):
 
 
 def _check_door(value: Any) -> float:
-    if not isinstance(value, (int, float, np.integer, np.floating)) or not DOOR_LOW <= value <= DOOR_HIGH:
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not number or not DOOR_LOW <= value <= DOOR_HIGH:
         raise ValueError(
             f"expected door, the y of its centre, to be a number within [{DOOR_LOW:g}, {DOOR_HIGH:g}] px, "
-            f"got {value!r}, try 20."
+            f"got {shown(value)}, try 20."
         )
     return float(value)
 

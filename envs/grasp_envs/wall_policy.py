@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from grasp_envs.validation import check_seed
+
 Point = tuple[float, float]
 
 # The speeds of which each walk has one, in actions. The fastest reaches the corners of the box of actions.
@@ -49,7 +51,7 @@ class WallPolicy:
         self._where = where
         self._draw_place = draw_place
         self._stride = stride
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(check_seed(seed))
         self._error = ERROR * self._rng.normal(size=2)
         self._rest_left = 0
         self._choose_place()

@@ -41,7 +41,9 @@ class ActionCode:
                     "action_space: expected a gymnasium.spaces.Box (continuous actions), Discrete, MultiDiscrete or"
                     f" MultiBinary, got {type(space).__name__}"
                 )
-            if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+            with np.errstate(over="ignore"):
+                bounded = np.isfinite(space.high.astype(np.float32) - space.low.astype(np.float32)).all()
+            if not bounded:
                 raise ValueError(
                     f"action_space: expected finite bounds, got {space}; wrap the environment in"
                     " gymnasium.wrappers.RescaleAction"

@@ -27,18 +27,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from grasp_agent.agent.actions import ActionCode
-from grasp_agent.agent.checks import a_budget, usable_device, whole_number
 from grasp_agent.agent.choosing import ChoosingModel
 from grasp_agent.agent.continuity import Continuity
 from grasp_agent.agent.history import ActionLimits, History
-from grasp_agent.agent.model import check_world_model, made_ready
-from grasp_agent.agent.observations import AnyObservation, Array, ObservationReader
+from grasp_agent.agent.model import made_ready
+from grasp_agent.agent.observations import AnyObservation, Array, ObservationReader, read_flags
 from grasp_agent.agent.state import AgentState, Diagnostics, joined_plans
 from grasp_agent.core.capabilities import action_limit_of, image_size_of, look_ahead_of, needs_goal
+from grasp_agent.core.checks import usable_device, whole_number
 from grasp_agent.core.rows import replace_rows, select_rows
 from grasp_agent.core.types import Budget, Objective, Plan, Problem, WorldModel
 from grasp_agent.models import load_world_model
 from grasp_agent.objectives.goal_distance import default_objective
+from grasp_agent.planning.checks import LONGEST_HORIZON, a_budget, an_objective, check_world_model
 from grasp_agent.planning.combine.multi_start import MultiStart, Search
 from grasp_agent.planning.grasp import GRASP
 from grasp_agent.planning.solve import as_planner, begin, shift, solve
@@ -103,17 +104,15 @@ class MPCAgent:
         block = check_world_model(world_model).action_block
         if horizon is None:
             horizon = max(1, round((look_ahead_of(world_model) or DEFAULT_LOOK_AHEAD) / block))
-        self.horizon = whole_number("horizon", horizon, 1, what=" (model steps to look ahead)")
+        self.horizon = whole_number("horizon", horizon, 1, LONGEST_HORIZON, " (model steps to look ahead)")
         self.replan_every = whole_number(
             "replan_every", replan_every, 1, self.horizon * block, " (the actions in a plan, horizon x action block)"
         )
         self.seed = whole_number("seed", seed)
-        self.objective: Objective = default_objective(world_model) if objective is None else objective
+        self.objective: Objective = default_objective(world_model) if objective is None else an_objective(objective)
         self.planner = as_planner(planner)
-        self.budget = (
-            Budget(iterations=self.planner.decision_iterations) if budget is None else a_budget("budget", budget)
-        )
-        self.first_budget = self.budget if first_budget is None else a_budget("first_budget", first_budget)
+        self.budget = Budget(iterations=self.planner.decision_iterations) if budget is None else a_budget(budget)
+        self.first_budget = self.budget if first_budget is None else a_budget(first_budget, "first_budget")
         self._code = ActionCode(action_space)
         self._code.check_size(world_model.action_dim)
         self.action_space = self._code.space
@@ -232,7 +231,7 @@ class MPCAgent:
         with _ordinary_tensors():
             history = History.begin(self.world_model, self._encode(inputs), self._limits.rest)
             goal = self._encode(goals)
-        steps = self.horizon if horizon is None else whole_number("horizon", horizon, 1)
+        steps = self.horizon if horizon is None else whole_number("horizon", horizon, 1, LONGEST_HORIZON)
         return history.problem(self._planned_with, self.objective, goal, steps, self._limits)
 
     # ---- one decision, step by step ------------------------------------------------------------------------
@@ -342,19 +341,32 @@ class MPCAgent:
         self, batch: int, state: AgentState | None, episode_start: Array | bool | None
     ) -> NDArray[np.bool_]:
         """Say which of the rows begin an episode, [B]."""
-        starts = np.zeros(batch, bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
+        starts = np.zeros(batch, bool) if episode_start is None else read_flags("episode_start", episode_start)
         if len(starts) != batch:
             raise ValueError(f"episode_start: expected {batch} flags, one per observation, got {len(starts)}")
         if state is None:
             return np.ones(batch, bool)
         if not isinstance(state, AgentState):
             raise TypeError(f"state: expected what the previous predict returned, or None, got {type(state).__name__}")
+        self._check_state(state)
         if len(state.executed) != batch:
             raise ValueError(
                 f"observation: expected {len(state.executed)} rows as in the previous call, got {batch};"
                 " call reset(), or pass state=None, to start with another batch size"
             )
         return starts
+
+    def _check_state(self, state: AgentState) -> None:
+        """Raise a ValueError if the state is of an agent with another world model, horizon or action space."""
+        model, latents, plan = self.world_model, state.history.latents, state.plan
+        block = model.action_block
+        wanted = [model.history * block + 1, *model.state_shape], [self.horizon * block, model.action_dim]
+        got = list(latents.shape[1:]), list(plan.shape[1:])
+        if got != wanted or latents.dtype != self.dtype:
+            raise ValueError(
+                f"state: expected one of this agent, with latents {wanted[0]} and actions {wanted[1]} of {self.dtype},"
+                f" got {got[0]} and {got[1]} of {latents.dtype}; try state=None"
+            )
 
     def _encode(self, inputs: Array) -> Tensor:
         """Encode checked inputs [B, ...] to latents [B, *S]."""

@@ -1,31 +1,11 @@
-"""What an agent asks of its world model besides `encode` and `predict`."""
+"""Making a world model ready for an agent."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from grasp_agent.core.types import WorldModel
-
-_NEEDED = ("encode", "predict", "state_shape", "history", "action_dim", "action_block")
-
-
-def check_world_model(model: Any) -> WorldModel:
-    """Return `model` if it has what every world model has.
-
-    Raises:
-        TypeError: it lacks something.
-    """
-    missing = [name for name in _NEEDED if not hasattr(model, name)]
-    if missing:
-        raise TypeError(
-            f"world_model: expected an object with {', '.join(_NEEDED)} (see grasp_agent.WorldModel), got"
-            f" {type(model).__name__} without {', '.join(missing)}; for a saved model try GRASPAgent.from_pretrained"
-        )
-    checked: WorldModel = model
-    return checked
 
 
 def made_ready(model: WorldModel, device: torch.device | None) -> Tensor:

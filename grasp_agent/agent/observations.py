@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from grasp_agent.core.checks import shown
+
 Array = NDArray[Any]
 AnyObservation = Array | Mapping[str, Array]
 
@@ -53,11 +55,11 @@ class ObservationReader:
             TypeError: not numbers.
             ValueError: wrong shape, dtype, size or keys, NaN or infinity, or no goal.
         """
-        shown: Any = None
+        goal_shown: Any = None
         if not isinstance(observation, Mapping):
             inputs, batched = self.read_array("observation", observation)
         elif self.image_size is None:
-            vector, shown = vector_in(observation)
+            vector, goal_shown = vector_in(observation)
             inputs, batched = self.read_array("observation", vector)
         else:
             name = next((key for key in IMAGE_KEYS if key in observation), None)
@@ -67,12 +69,12 @@ class ObservationReader:
                     f" {', '.join(map(str, observation)) or 'an empty one'}{_ADVICE}"
                 )
             inputs, batched = self.read_array(f"observation[{name!r}]", observation[name])
-            shown = observation.get(_goal_key(observation))
+            goal_shown = observation.get(_goal_key(observation))
         if not self.needs_goal:
             return inputs, np.zeros_like(inputs), batched  # the same all the time: a change would mean another goal
         goal = given_goal
-        if goal is None and shown is not None:
-            goal = self.read_array(f"observation[{_goal_key(observation)!r}]", shown)[0]
+        if goal is None and goal_shown is not None:
+            goal = self.read_array(f"observation[{_goal_key(observation)!r}]", goal_shown)[0]
         if goal is None:
             raise ValueError(
                 "goal: expected one from agent.reset(goal=...) or in the observation under"
@@ -95,13 +97,16 @@ class ObservationReader:
         array = _as_array(name, value)
         if self.image_size is not None:
             return _read_images(name, array, self.image_size)
-        if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
+        if array.dtype.kind not in "fiub":
             raise TypeError(f"{name}: expected an array of numbers, got dtype {array.dtype}")
         if array.ndim not in (1, 2) or array.size == 0:
             raise ValueError(
                 f"{name}: expected shape [features] or [batch, features] (this world model takes vectors),"
                 f" got {list(array.shape)}"
             )
+        if array.dtype != np.float32:  # torch does not read every dtype and byte order that numpy writes
+            with np.errstate(over="ignore"):
+                array = array.astype(np.float64)
         if not np.isfinite(array).all():
             raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
         return array.reshape(-1, array.shape[-1]), array.ndim == 2
@@ -118,25 +123,31 @@ def vector_in(observation: Mapping[str, Any]) -> tuple[Array, Array | None]:
     Raises:
         ValueError: there are no vectors.
     """
-    shown = observation.get(_goal_key(observation))
-    goal = None if shown is None else np.asarray(shown)
+    goal_key = _goal_key(observation)
+    there = observation.get(goal_key)
+    goal = None if there is None else _as_array(f"observation[{goal_key!r}]", there)
     name = next((key for key in VECTOR_KEYS if key in observation), None)
     if name is not None:
-        vector = np.asarray(observation[name])
+        vector = _as_array(f"observation[{name!r}]", observation[name])
         if goal is not None and ACHIEVED_KEY in observation and goal.shape != vector.shape:
-            nothing = np.zeros_like(vector, dtype=goal.dtype)
-            vector = np.concatenate([vector, np.asarray(observation[ACHIEVED_KEY])], axis=-1)
-            goal = np.concatenate([nothing, goal], axis=-1)
+            achieved = _as_array(f"observation[{ACHIEVED_KEY!r}]", observation[ACHIEVED_KEY])
+            nothing = np.zeros(vector.shape, dtype=goal.dtype)
+            return _side_by_side({name: vector, ACHIEVED_KEY: achieved}), _side_by_side({name: nothing, goal_key: goal})
         return vector, goal
-    others = sorted(key for key in observation if key not in (*GOAL_KEYS, ACHIEVED_KEY))
-    parts = [_as_array(f"observation[{key!r}]", observation[key]) for key in others]
-    if not parts or any(part.ndim not in (1, 2) or part.ndim != parts[0].ndim for part in parts):
-        shapes = ", ".join(f"{key} {list(part.shape)}" for key, part in zip(others, parts, strict=True))
+    others = sorted((key for key in observation if key not in (*GOAL_KEYS, ACHIEVED_KEY)), key=str)
+    return _side_by_side({key: _as_array(f"observation[{key!r}]", observation[key]) for key in others}), goal
+
+
+def _side_by_side(parts: Mapping[Any, Array]) -> Array:
+    """Vectors [..., D_i] as one [..., sum of D_i]; a ValueError if they are none, or do not fit together."""
+    arrays = list(parts.values())
+    if not arrays or any(a.ndim not in (1, 2) or a.shape[:-1] != arrays[0].shape[:-1] for a in arrays):
+        shapes = ", ".join(f"{key} {list(part.shape)}" for key, part in parts.items())
         raise ValueError(
             f"observation: expected a dictionary of vectors (this world model takes vectors), got"
             f" {shapes or 'an empty one'}"
         )
-    return np.concatenate(parts, axis=-1), goal
+    return np.concatenate(arrays, axis=-1)
 
 
 def _goal_key(observation: Any) -> str:
@@ -162,7 +173,7 @@ def _as_array(name: str, value: Any) -> Array:
         )
     if isinstance(value, str | bytes | PathLike):
         raise TypeError(
-            f"{name}: expected an array, got {value!r}; if that is a file, load it first, for example with"
+            f"{name}: expected an array, got {shown(value)}; if that is a file, load it first, for example with"
             " np.asarray(PIL.Image.open(path))"
         )
     try:
@@ -192,4 +203,18 @@ def _read_images(name: str, array: Array, size: int) -> tuple[Array, bool]:
             f"{name}: expected images of shape {channels_last}, with or without a batch dimension, got"
             f" {array.shape}; make the environment with resolution={size}"
         )
+    if images.size == 0:
+        raise ValueError(f"{name}: expected at least one image, got an empty batch of shape {array.shape}")
     return images.reshape(-1, *channels_last), array.ndim == 4
+
+
+def read_flags(name: str, value: Any) -> NDArray[np.bool_]:
+    """Flags [B]: booleans, or zeros and ones.
+
+    Raises:
+        TypeError, ValueError: something else.
+    """
+    array = _as_array(name, value).reshape(-1)
+    if array.dtype.kind not in "fiub" or not np.isin(array, (0, 1)).all():
+        raise ValueError(f"{name}: expected True or False per row, got {shown(value)}")
+    return array.astype(bool)

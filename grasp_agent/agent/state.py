@@ -11,6 +11,7 @@ from torch import Tensor
 
 from grasp_agent.agent.history import History
 from grasp_agent.agent.observations import Array
+from grasp_agent.core.checks import shown
 from grasp_agent.core.rows import select_rows
 from grasp_agent.core.types import Plan
 from grasp_agent.planning.combine.multi_start import Search
@@ -37,8 +38,17 @@ class AgentState:
     executed: Array
 
     def select(self, rows: Sequence[int] | Array) -> AgentState:
-        """The memory of some rows of the batch (indices, or a mask [B]), for when the other episodes are over."""
-        kept = np.arange(len(self.executed))[list(rows)]
+        """The memory of some rows of the batch (indices, or a mask [B]), for when the other episodes are over.
+
+        Raises:
+            ValueError: these are neither, or there are no such rows.
+        """
+        try:
+            kept = np.arange(len(self.executed))[list(rows)]
+        except (IndexError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(
+                f"select: expected indices of {len(self.executed)} rows, or a mask of them, got {shown(rows)}"
+            ) from error
         index = torch.as_tensor(kept, device=self.goal.device)
         return AgentState(
             history=self.history.select(kept),
@@ -56,10 +66,19 @@ class AgentState:
             executed: what the environment received in place of the actions that `predict` returned, of their shape.
 
         Raises:
-            ValueError: another number of actions, or actions of another size.
+            TypeError: no numbers.
+            ValueError: another number of actions, actions of another size, or NaN or infinity.
         """
         latest = self.history.actions[:, -1]
-        actions = torch.as_tensor(executed).to(latest)
+        try:
+            actions = torch.as_tensor(executed)
+            if actions.is_complex():
+                raise TypeError("complex numbers")
+            actions = actions.to(latest)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise TypeError(f"with_last_action: expected an array of numbers, got {shown(executed)}") from error
+        if not bool(actions.isfinite().all()):
+            raise ValueError("with_last_action: expected finite numbers, got NaN or infinity")
         if actions.numel() != latest.numel():
             raise ValueError(
                 f"with_last_action: expected {len(latest)} actions of {latest.shape[1]} numbers, as predict returned"

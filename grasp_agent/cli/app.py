@@ -30,6 +30,9 @@ COMMANDS: dict[str, Any] = {
     "bench": bench,
 }
 
+LONGEST_LINE = 600
+"""Characters of an error message; what users typed can be in it."""
+
 RESUMABLE = ("demo", "collect", "train", "evaluate", "bench")
 
 
@@ -96,7 +99,8 @@ def _sentence(error: Exception) -> str:
         text = f"expected enough memory, got too little; try less at once {error}"
     else:
         text = str(error)
-    return " ".join(text.split()) or type(error).__name__
+    line = " ".join(text.split()) or type(error).__name__
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
 
 
 @contextmanager

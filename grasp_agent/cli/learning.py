@@ -19,6 +19,9 @@ from grasp_agent.cli.options import (
 from grasp_agent.files.progress import progress_bars
 from grasp_agent.tasks import task_for
 
+MOST_STEPS = 10**10
+"""That are collected, 2 million shards."""
+
 
 def collect(
     out: Path,
@@ -60,6 +63,8 @@ def collect(
     from grasp_agent.data import CollectSettings
     from grasp_agent.data import collect as run
 
+    if steps > MOST_STEPS:
+        raise ValueError(f"--steps: expected at most {MOST_STEPS}, got {steps}")
     env_kwargs = env_arguments(env_arg)
     for env_id in env or ENVS:
         env_kwargs |= task_for(env_id).goals_at(env_id, goal_horizon)

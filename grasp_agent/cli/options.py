@@ -18,6 +18,9 @@ ENVS = DEFAULT_TASK.default_env_ids
 """Environments that are recorded when none is named; the first is the one that is played."""
 ENV = ENVS[0]
 
+MOST = 1_000_000
+"""Of episodes, goals and trials."""
+
 # Types of options that may be left out or repeated, and how the help shows them.
 Words = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")]
 Numbers = Annotated[tuple[int, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")]
@@ -73,15 +76,26 @@ def check_device(device: str) -> None:
         raise ValueError(f"--device {device}: expected a GPU that PyTorch can use, found none; try --device cpu")
 
 
+def check_number(option: str, number: int, least: int = 1, most: int = MOST) -> None:
+    """Check a number of things that are counted one by one: a slip of the pen must not ask for all memory.
+
+    Raises:
+        ValueError: too few, or too many.
+    """
+    if number < least:
+        raise ValueError(f"{option}: expected at least {least}, got {number}")
+    if number > most:
+        raise ValueError(f"{option}: expected at most {most}, got {number}")
+
+
 def set_threads(threads: int | None) -> None:
     """Let PyTorch compute with so many CPU threads; None leaves the number to PyTorch.
 
     Raises:
-        ValueError: fewer than one thread.
+        ValueError: fewer than one thread, or more than any machine has.
     """
     if threads is not None:
         import torch
 
-        if threads < 1:
-            raise ValueError(f"--threads: expected at least 1, got {threads}")
+        check_number("--threads", threads, most=1024)
         torch.set_num_threads(threads)

@@ -13,6 +13,7 @@ from grasp_agent.cli.options import (
     MaybeStr,
     Numbers,
     Words,
+    check_number,
     console,
     env_arguments,
     say,
@@ -179,8 +180,7 @@ def bench(
         "--milliseconds": min(milliseconds, default=1),
     }
     for option, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{option}: expected at least 1, got {number}")
+        check_number(option, number)
     if min(seed, tune_seed) < 0:
         raise ValueError(f"--seed, --tune-seed: expected 0 or more, got {min(seed, tune_seed)}")
     limit = seconds or (0.2 if quick else 1.0)

@@ -14,6 +14,7 @@ from grasp_agent.cli.options import (
     Numbers,
     Weights,
     Words,
+    check_number,
     console,
     env_arguments,
     say,
@@ -78,8 +79,7 @@ def evaluate(
     from grasp_agent.evaluation import plot_success, results_table
 
     set_threads(threads)
-    if episodes < 1:
-        raise ValueError(f"--episodes: expected at least 1, got {episodes}")
+    check_number("--episodes", episodes)
     kwargs = _arguments(env, env_arg, goal_horizon, hindsight, goal_image)
     planning = Planning(model, seconds, horizon, replan_every, goal_weights)
     entrants = entrants_of(policy or ("grasp", "random"), env, kwargs, planning, trust)

@@ -18,6 +18,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from grasp_agent.core.checks import at_least, positive_or_none
+
 Observation = Tensor | Mapping[str, Tensor]
 
 
@@ -55,6 +57,7 @@ class WorldModel(Protocol):
         ...
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What a plan is judged by. All costs are per row, lower is better."""
 
@@ -161,11 +164,6 @@ class Budget:
     tolerance: float = 1e-3
 
     def __post_init__(self) -> None:
-        if self.iterations < 1:
-            raise ValueError(f"Budget.iterations: expected at least 1, got {self.iterations}")
-        if self.seconds is not None and self.seconds <= 0:
-            raise ValueError(f"Budget.seconds: expected a positive number or None, got {self.seconds}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"Budget.patience: expected at least 1 or None, got {self.patience}")
-        if self.tolerance < 0:
-            raise ValueError(f"Budget.tolerance: expected 0 or more, got {self.tolerance}")
+        at_least(self, 1, "iterations", "patience")
+        at_least(self, 0, "tolerance")
+        positive_or_none(self, "seconds")

@@ -78,7 +78,6 @@ def record_video(
         raise ValueError(f"video: expected a path ending in {' or '.join(SUFFIXES)}, got {path}")
     if not seeds:
         raise ValueError("seeds: expected at least one, got none")
-    check_writable(path)
     participants, task = make_entrants(entrants, trust=trust), task_for(env_id)
     episodes = [Episode(index, int(seed), policy_seed=int(seed)) for index, seed in enumerate(seeds)]
     rows: list[EpisodeResult] = []
@@ -90,6 +89,7 @@ def record_video(
             envs[name], _ = entrant.open(env_id, {**(env_kwargs or {}), "render_mode": "rgb_array"})
             stack.callback(envs[name].close)
             fps = int(envs[name].metadata.get("render_fps", _DEFAULT_FPS))
+        check_writable(path)  # only now that nothing can be wrong with the arguments any more
         for name, entrant in participants.items():
             scorer = Scorer(name, task)
             for step in play(entrant.policy(env_id), [envs[name]], episodes):

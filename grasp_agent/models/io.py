@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from grasp_agent.core.checks import shown, usable_device
 from grasp_agent.files.atomic import filling, write_json
 from grasp_agent.files.digest import json_sha256, sha256
 from grasp_agent.files.reading import read_json
@@ -256,10 +258,14 @@ def load_world_model(name_or_path: str | Path, device: str | torch.device | None
     """Load a world model by its shipped name, a folder, or a Hugging Face hub id ("owner/name").
 
     Raises:
-        ValueError: nothing of that name; the message lists what ships with the package.
+        TypeError: no name.
+        ValueError: nothing of that name; the message lists what ships with the package. Or a device that is not there.
         FileNotFoundError, ValueError: as `from_pretrained`.
         ImportError: a hub id without huggingface_hub, or a part without its package.
     """
+    if not isinstance(name_or_path, str | PathLike):
+        raise TypeError(f"world model: expected a name or a folder, got {shown(name_or_path)}; try 'pusht'")
+    device = usable_device(device)
     if str(name_or_path) in pretrained_names():
         return from_pretrained(PRETRAINED / str(name_or_path), device)
     if Path(name_or_path).is_dir():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from grasp_agent.core.capabilities import distance_weights_of
+from grasp_agent.core.checks import LARGEST_NUMBER, at_least, positive_or_none, shown
 from grasp_agent.core.types import WorldModel
 
 Numbers = Tensor | NDArray[Any] | Sequence[Any]
@@ -52,10 +52,8 @@ class GoalDistance:
     huber: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("terminal", "running", "action"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"GoalDistance.{name}: expected a finite weight of 0 or more, got {value}")
+        at_least(self, 0, "terminal", "running", "action")
+        positive_or_none(self, "huber")
         if self.terminal == 0 and self.running == 0:
             raise ValueError(
                 "GoalDistance: expected a positive terminal or running weight, got 0 for both; try terminal=1"
@@ -64,8 +62,6 @@ class GoalDistance:
             raise ValueError(
                 "GoalDistance: expected weights or probe, got both; try a probe whose rows hold the weights"
             )
-        if self.huber is not None and not self.huber > 0:
-            raise ValueError(f"GoalDistance.huber: expected a positive distance or None, got {self.huber}")
         for name in ("weights", "probe"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _checked(name, getattr(self, name)))
@@ -124,13 +120,17 @@ def _checked(name: str, value: Numbers) -> Tensor:
     """The numbers of a field as a tensor of its own."""
     if not isinstance(value, Tensor):
         try:
-            value = torch.from_numpy(np.array(value, dtype=np.float64))
-        except (TypeError, ValueError):
+            array = np.asarray(value)
+            if array.dtype.kind == "c":
+                raise TypeError("complex numbers")
+            value = torch.from_numpy(np.array(array, dtype=np.float64))
+        except (TypeError, ValueError, OverflowError, RuntimeError):
             raise ValueError(
-                f"GoalDistance.{name}: expected numbers (a tensor, an array, a tuple or a list), got {value!r}"
+                f"GoalDistance.{name}: expected numbers (a tensor, an array, a tuple or a list), got {shown(value)}"
             ) from None
-    if not bool(torch.isfinite(value).all()) or (name == "weights" and bool((value < 0).any())):
-        raise ValueError(f"GoalDistance.{name}: expected finite numbers (weights 0 or more), got {value}")
+    numbers = not value.is_complex() and bool((value.double().abs() <= LARGEST_NUMBER).all())
+    if not numbers or (name == "weights" and bool((value < 0).any())):
+        raise ValueError(f"GoalDistance.{name}: expected finite numbers (weights 0 or more), got {shown(value)}")
     if name == "probe" and value.ndim != 2:
         raise ValueError(f"GoalDistance.probe: expected a matrix [P, D], got shape {list(value.shape)}")
     with torch.inference_mode(False):  # an inference tensor could not take part in a gradient later

@@ -9,13 +9,13 @@ The value after a short plan is how TD-MPC looks far ahead (Hansen et al., arXiv
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from grasp_agent.core.capabilities import Rewarding, foresees_rewards
+from grasp_agent.core.checks import at_least
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +41,7 @@ class Rewards:
                 f"Rewards.model: expected a world model that foresees rewards, got {type(self.model).__name__}, which"
                 " does not; train it on data with rewards"
             )
-        if not (math.isfinite(self.terminal) and self.terminal >= 0):
-            raise ValueError(f"Rewards.terminal: expected a finite weight of 0 or more, got {self.terminal}")
+        at_least(self, 0, "terminal")
 
     def state_cost(self, states: Tensor, goal: Tensor) -> Tensor:
         """Minus the value of `states` [N, *S] -> [N]; the goal is not looked at."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from grasp_agent.core.checks import shown
 from grasp_agent.core.types import Objective, WorldModel
 from grasp_agent.planning.combine.multi_start import MultiStart
 from grasp_agent.planning.grasp import GRASP
@@ -53,8 +54,8 @@ def planner_for(name: str, model: WorldModel, objective: Objective | None = None
     Raises:
         ValueError: an unknown name, or settings that the planner does not know or refuses.
     """
-    if name not in PLANNERS:
-        raise ValueError(f"planner: expected one of {', '.join(PLANNERS)}, got {name!r}")
+    if not isinstance(name, str) or name not in PLANNERS:
+        raise ValueError(f"planner: expected one of {', '.join(PLANNERS)}, got {shown(name)}")
     planner = GRASP.for_model(model, objective) if name == "grasp" else PLANNERS[name](model)
     return with_settings(planner, settings)
 
@@ -63,9 +64,12 @@ def with_settings(planner: MultiStart, settings: dict[str, Any]) -> MultiStart:
     """A planner with some settings changed, by their path: {"restarts": 8, "solver.damping": 0.01}.
 
     Raises:
+        TypeError: no planner or solver, no dictionary by path, or a part of another kind.
         ValueError: a path that leads nowhere, or a value that is refused.
     """
     changed: Any = planner
+    if not isinstance(settings, Mapping) or not all(isinstance(path, str) for path in settings):
+        raise TypeError(f"settings: expected a dictionary such as {{'solver.damping': 0.01}}, got {shown(settings)}")
     for path, value in settings.items():
         changed = _changed(changed, path, path.split("."), value)
     result: MultiStart = changed

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from grasp_agent.core.rng import make_keys
+from grasp_agent.core.checks import shown, whole_number
 from grasp_agent.core.rows import map_rows, replace_rows, select_rows
 from grasp_agent.core.types import Budget, Plan, Problem, Status, WorldModel
+from grasp_agent.planning.checks import a_budget, check_problem, check_search, keys_of
 from grasp_agent.planning.combine.multi_start import MultiStart, Search
 from grasp_agent.planning.rollout import frozen, select_problem
 from grasp_agent.planning.solvers.solver import AnySolver, Solver
@@ -49,7 +50,7 @@ def as_planner(planner: MultiStart | AnySolver) -> MultiStart:
         return planner
     if isinstance(planner, Solver):
         return MultiStart(planner, restarts=1, candidates=0)
-    raise TypeError(f"planner: expected a planner such as GRASP() or a solver such as CEM(), got {planner!r}")
+    raise TypeError(f"planner: expected a planner such as GRASP() or a solver such as CEM(), got {shown(planner)}")
 
 
 def begin(planner: MultiStart | AnySolver, problem: Problem, seed: int | Tensor = 0) -> Search:
@@ -61,18 +62,28 @@ def begin(planner: MultiStart | AnySolver, problem: Problem, seed: int | Tensor 
         seed: one for all rows, which then differ from each other, or one random key per row, [B].
 
     Raises:
+        TypeError: an argument is of another kind.
         ValueError: the problem's parts do not fit together, or the action bounds are not finite.
     """
     check_problem(problem)
-    keys = seed if isinstance(seed, Tensor) else make_keys(seed, problem.batch, problem.goal.device)
+    planner, keys = as_planner(planner), keys_of(seed, problem)
     with _planning(problem.model):
-        return as_planner(planner).begin(_ordinary_problem(problem), keys)
+        return planner.begin(_ordinary_problem(problem), keys)
 
 
 def shift(planner: MultiStart | AnySolver, problem: Problem, search: Search, steps: int) -> Search:
-    """Warm start: what a planner knows when the problem begins `steps` environment steps after that of `search`."""
+    """Warm start: what a planner knows when the problem begins `steps` environment steps after that of `search`.
+
+    Raises:
+        TypeError: an argument is of another kind.
+        ValueError: problem, planner and search do not fit together, or a negative number of steps.
+    """
+    check_problem(problem)
+    planner = as_planner(planner)
+    check_search(planner, problem, search)
+    steps = min(whole_number("steps", steps, 0), problem.horizon * problem.model.action_block)
     with _planning(problem.model):
-        return as_planner(planner).shift(_ordinary_problem(problem), map_rows(_ordinary, search), steps)
+        return planner.shift(_ordinary_problem(problem), map_rows(_ordinary, search), steps)
 
 
 def solve(
@@ -98,11 +109,12 @@ def solve(
         The plan, and what the planner knows now.
 
     Raises:
-        ValueError: problem and search do not fit together, or the action bounds are not finite.
+        TypeError: an argument is of another kind.
+        ValueError: problem, planner and search do not fit together, or the action bounds are not finite.
     """
     start = time.perf_counter()
     planner = as_planner(planner)
-    budget = Budget(iterations=planner.decision_iterations) if budget is None else budget
+    budget = Budget(iterations=planner.decision_iterations) if budget is None else a_budget(budget)
     trace = []
     for progress in iterate(planner, problem, budget, seed=seed, search=search, started=start):
         trace.append(progress.cost)
@@ -147,10 +159,12 @@ def iterate(
     planner = as_planner(planner)
     check_problem(problem)
     whole = problem = _ordinary_problem(problem)
-    search = begin(planner, problem, seed) if search is None else map_rows(_ordinary, search)
-    made_for, wanted = list(search.nothing.actions[:, 0].shape), [problem.batch, problem.horizon, problem.action_size]
-    if made_for != wanted:
-        raise ValueError(f"search: expected one for plans [B, T, A] = {wanted}, got {made_for}; try begin()")
+    a_budget(budget)
+    if search is None:
+        search = begin(planner, problem, seed)
+    else:
+        check_search(planner, problem, search)
+        search = map_rows(_ordinary, search)
     clock = _Clock(budget.seconds, started)
     if budget.seconds is not None:
         with clock.finishing(), _planning(problem.model):
@@ -227,34 +241,6 @@ def _planning(model: WorldModel) -> Iterator[None]:
     """What planners need, whatever the caller's mode: gradients, but none for the model's parameters."""
     with torch.inference_mode(False), torch.enable_grad(), frozen(model):
         yield
-
-
-def check_problem(problem: Problem) -> None:
-    """Raise a ValueError that says what does not fit, before a model turns it into an obscure one."""
-    h, block = problem.model.history, problem.model.action_dim * problem.model.action_block
-    if problem.horizon < 1:
-        raise ValueError(f"Problem.horizon: expected at least 1 model step, got {problem.horizon}")
-    shape = tuple(problem.model.state_shape)
-    expected = {
-        "states": (problem.batch, h, *shape),
-        "past_actions": (problem.batch, h - 1, block),
-        "goal": (problem.batch, *shape),
-        "low": (block,),
-        "high": (block,),
-    }
-    for name, want in expected.items():
-        got = tuple(getattr(problem, name).shape)
-        if got != want:
-            raise ValueError(
-                f"Problem.{name}: expected shape {list(want)}, got {list(got)} "
-                f"(history {h}, action_dim * action_block = {block}, latent shape {list(shape)})"
-            )
-    bounds = torch.stack([problem.low, problem.high])
-    if not bool((bounds.isfinite() & (problem.low <= problem.high)).all()):
-        raise ValueError(
-            f"Problem.low, Problem.high: expected finite action bounds with low <= high, "
-            f"got {problem.low.tolist()} and {problem.high.tolist()}; try an action space with finite bounds"
-        )
 
 
 def _ordinary(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import gymnasium as gym
 from gymnasium import spaces
 
 from grasp_agent.core.capabilities import image_size_of
+from grasp_agent.core.checks import shown
 from grasp_agent.core.types import WorldModel
 from grasp_agent.rollouts.hindsight import HindsightGoal
 from grasp_agent.rollouts.picture_goal import GoalImage
@@ -31,8 +32,11 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
             `goal_image`, the file of a picture that is the goal (`GoalImage`).
 
     Raises:
+        TypeError: the id is no string.
         ValueError: no such environment, or it refuses the arguments.
     """
+    if not isinstance(env_id, str):
+        raise TypeError(f"environment: expected an id such as 'CartPole-v1', got {shown(env_id)}")
     if (image := kwargs.pop(GOAL_IMAGE, None)) is not None:
         if HINDSIGHT in kwargs:
             raise ValueError("goals: expected those of hindsight or a goal image, got both; try one of them")

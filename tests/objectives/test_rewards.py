@@ -63,7 +63,7 @@ def test_models_without_rewards_and_bad_weights_are_refused() -> None:
     blind.rewards = False
     with pytest.raises(TypeError, match="foresees rewards, got Slope"):
         Rewards(blind)
-    with pytest.raises(ValueError, match=r"Rewards.terminal: expected a finite weight"):
+    with pytest.raises(ValueError, match=r"Rewards.terminal: expected a finite number of at least 0"):
         Rewards(Slope(), -1.0)
 
 

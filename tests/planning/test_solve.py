@@ -398,7 +398,7 @@ def test_bounds_must_be_finite(bound) -> None:
         ({"states": torch.zeros(2, 2, 2).double()}, r"Problem.states: expected shape \[2, 1, 2\], got \[2, 2, 2\]"),
         ({"past_actions": torch.zeros(2, 1, 2).double()}, r"Problem.past_actions: expected shape \[2, 0, 2\]"),
         ({"low": torch.zeros(3).double()}, r"Problem.low: expected shape \[2\], got \[3\]"),
-        ({"horizon": 0}, r"Problem.horizon: expected at least 1"),
+        ({"horizon": 0}, r"Problem.horizon: expected a whole number from 1 to 10000 \(model steps\), got 0"),
         ({"horizon": 9}, r"search: expected one for plans \[B, T, A\] = \[2, 9, 2\], got \[2, 8, 2\]; try begin"),
     ],
 )
@@ -419,10 +419,18 @@ def test_a_search_of_another_batch_is_refused() -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (lambda: Budget(0), "iterations: expected at least 1"),
-        (lambda: Budget(1, seconds=0.0), "seconds: expected a positive number"),
-        (lambda: Budget(1, patience=0), "patience: expected at least 1"),
-        (lambda: Budget(1, tolerance=-1.0), "tolerance: expected 0 or more"),
+        (lambda: Budget(0), "iterations: expected a whole number of at least 1, got 0"),
+        (lambda: Budget(1, seconds=0.0), "seconds: expected a finite number above 0, got 0.0"),
+        (lambda: Budget(1, patience=0), "patience: expected a whole number of at least 1, got 0"),
+        (lambda: Budget(1, tolerance=-1.0), "tolerance: expected a finite number of at least 0, got -1.0"),
+        (lambda: Budget(math.inf), "iterations: expected a whole number of at least 1, got inf"),
+        (lambda: Budget(True), "iterations: expected a whole number of at least 1, got True"),
+        (lambda: Budget(2.0), "iterations: expected a whole number of at least 1, got 2.0"),
+        (lambda: Budget(10**400), "iterations: expected a whole number of at least 1, got 1000"),
+        (lambda: Budget(1, seconds=math.nan), "seconds: expected a finite number above 0, got nan"),
+        (lambda: Budget(1, seconds="1"), "seconds: expected a finite number above 0, got '1'"),
+        (lambda: Budget(1, patience=1.5), "patience: expected a whole number of at least 1, got 1.5"),
+        (lambda: Budget(1, tolerance=math.inf), "tolerance: expected a finite number of at least 0, got inf"),
     ],
 )
 def test_bad_budgets_are_refused(bad, message) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grasp_agent.core.checks import instance_of, is_count, shown
 from grasp_agent.core.rng import split
 from grasp_agent.core.types import Problem
 from grasp_agent.planning.plans import Plans, Start, Trajectory, doubt_of, joined
@@ -50,13 +51,11 @@ class Alternate(Solver[AlternateState]):
 
     def __post_init__(self) -> None:
         for name in ("first", "then"):
-            if not isinstance(getattr(self, name), Solver):
-                raise TypeError(
-                    f"Alternate.{name}: expected a solver of one plan per row such as GaussNewton(), got"
-                    f" {getattr(self, name)!r}"
-                )
-        if len(self.steps) != 2 or any(not isinstance(n, int) or n < 1 for n in self.steps):
-            raise ValueError(f"Alternate.steps: expected two whole numbers of at least 1, got {self.steps!r}")
+            expected = "a solver of one plan per row such as GaussNewton()"
+            instance_of(f"Alternate.{name}", getattr(self, name), Solver, expected)  # type: ignore[type-abstract]
+        pair = isinstance(self.steps, tuple | list) and len(self.steps) == 2
+        if not pair or not all(is_count(n, 1) for n in self.steps):
+            raise ValueError(f"Alternate.steps: expected two whole numbers of at least 1, got {shown(self.steps)}")
 
     @property
     def decision_iterations(self) -> int:
@@ -106,6 +105,11 @@ class Alternate(Solver[AlternateState]):
             first=self.first.shift(problem, state.first, start, split(keys, 1), steps),
             then=self.then.shift(problem, state.then, start, split(keys, 2), steps),
         )
+
+    def holds(self, state: Any) -> bool:
+        if not isinstance(state, AlternateState):
+            return False
+        return self.first.holds(state.first) and self.then.holds(state.then)
 
     def trajectory(self, problem: Problem, state: AlternateState) -> Trajectory | None:
         for name in ("first", "then"):

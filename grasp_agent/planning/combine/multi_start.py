@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grasp_agent.core.checks import at_least, fraction
+from grasp_agent.core.checks import at_least, fraction, instance_of, is_count, shown
 from grasp_agent.core.rng import split
 from grasp_agent.core.rows import map_rows, take, where_rows
 from grasp_agent.core.types import Plan, Problem, Status
@@ -90,19 +90,30 @@ class MultiStart:
     iterations: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.solver, Solver):
-            raise TypeError(
-                f"{type(self).__name__}.solver: expected a solver such as GaussNewton(), got {self.solver!r}"
-            )
+        name = type(self).__name__
+        expected = "a solver such as GaussNewton()"
+        instance_of(f"{name}.solver", self.solver, Solver, expected)  # type: ignore[type-abstract]
+        if self.resample is not None:
+            instance_of(f"{name}.resample", self.resample, TailResample, "a TailResample or None")
+        if self.select is not None:
+            instance_of(f"{name}.select", self.select, RobustChoice, "a RobustChoice or None")
         at_least(self, 1, "restarts", "iterations")
         at_least(self, 0, "init_scale", "refresh", "candidates")
         fraction(self, "correlation")
-        rungs = [(0, self.restarts), *self.halving]
-        if any(not (n > before and 1 <= keep <= of) for (before, of), (n, keep) in pairwise(rungs)):
+        if not self._halves():
             raise ValueError(
-                f"{type(self).__name__}.halving: expected pairs (iterations, restarts to keep), iterations growing and"
-                f" restarts, {self.restarts} at first, falling, such as ((3, 6), (6, 2)); got {self.halving!r}"
+                f"{name}.halving: expected pairs (iterations, restarts to keep), iterations growing and restarts,"
+                f" {self.restarts} at first, falling, such as ((3, 6), (6, 2)); got {shown(self.halving)}"
             )
+
+    def _halves(self) -> bool:
+        """Whether `halving` is pairs of whole numbers that follow from one another."""
+        if not isinstance(self.halving, tuple | list):
+            return False
+        rungs = [(0, self.restarts), *self.halving]
+        if not all(isinstance(rung, tuple | list) and len(rung) == 2 and all(map(is_count, rung)) for rung in rungs):
+            return False
+        return all(n > before and 1 <= keep <= of for (before, of), (n, keep) in pairwise(rungs))
 
     @property
     def decision_iterations(self) -> int:

@@ -43,6 +43,11 @@ def no_moments(optimizer: Optimizer, like: Tensor) -> Moments:
     return Moments(zeros, zeros, torch.zeros(len(like), dtype=torch.int64, device=like.device))
 
 
+def holds_moments(optimizer: Optimizer, moments: Moments) -> bool:
+    """Whether the memory is one of this optimiser."""
+    return (moments.first.numel() > 0) == (optimizer == "adam")
+
+
 def descent(optimizer: Optimizer, rate: float, gradient: Tensor, moments: Moments) -> tuple[Tensor, Moments]:
     """The change to add to a variable, given its gradient [B, ...], and the new memory."""
     if optimizer == "sgd":

@@ -10,7 +10,7 @@ The whole rollout is differentiated, T model calls in sequence each way.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from grasp_agent.planning.solvers.descent import (
     Optimizer,
     clipped,
     descent,
+    holds_moments,
     no_moments,
     rollout_gradient,
 )
@@ -77,6 +78,9 @@ class GradientDescent(Solver[GradientState]):
         """Go on with the moments: a first step of Adam is full-size whatever the gradient, and short phases would be
         made of nothing else."""
         return replace(state, actions=start.actions)
+
+    def holds(self, state: Any) -> bool:
+        return super().holds(state) and holds_moments(self.optimizer, state.moments)
 
     def current(self, problem: Problem, state: GradientState) -> Start:
         return scored_start(problem, state.actions)

@@ -16,7 +16,7 @@ iteration: rows of one batch may be at different iterations, but share its shape
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -109,6 +109,9 @@ class ICEM(Solver[ICEMState]):
             elites=elites[:, : self._kept],
         )
         return moved, plans.take(index[:, :1])
+
+    def holds(self, state: Any) -> bool:
+        return super().holds(state) and state.elites.shape[-3] == self._kept
 
     def current(self, problem: Problem, state: ICEMState) -> Start:
         return scored_start(problem, state.mean)

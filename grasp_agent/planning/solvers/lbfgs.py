@@ -15,7 +15,7 @@ pushed against it are left out of the step.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -110,6 +110,9 @@ class LBFGS(Solver[LBFGSState]):
         """Keep the pairs, which tell of the curvature; the step to the new plan is none of them."""
         plan, reach = Start(start.actions, start.states, start.cost), torch.full_like(state.reach, _FIRST_STEP)
         return replace(state, plan=plan, moved=torch.zeros_like(state.moved), reach=reach)
+
+    def holds(self, state: Any) -> bool:
+        return super().holds(state) and state.steps.shape[-2] == self.memory
 
     def current(self, problem: Problem, state: LBFGSState) -> Start:
         return state.plan

@@ -22,12 +22,12 @@ no unit.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from grasp_agent.core.checks import at_least, choice, positive, positive_or_none
+from grasp_agent.core.checks import at_least, choice, flag, positive, positive_or_none
 from grasp_agent.core.rng import normal, split
 from grasp_agent.core.rows import repeat_rows
 from grasp_agent.core.types import Problem
@@ -39,6 +39,7 @@ from grasp_agent.planning.solvers.descent import (
     Optimizer,
     clipped,
     descent,
+    holds_moments,
     no_moments,
     norms,
     require_gradient,
@@ -117,6 +118,7 @@ class Lifted(Solver[LiftedState]):
         at_least(self, 0, "goal_weight", "noise", "init_noise")
         positive(self, "action_rate", "state_rate")
         positive_or_none(self, "clip", "state_scale")
+        flag(self, "anneal_goal", "stop_gradient", "balance")
         choice(self, "optimizer", OPTIMIZERS)
         choice(self, "init_states", ("line", "rollout", "bent", "noise"))
 
@@ -216,6 +218,9 @@ class Lifted(Solver[LiftedState]):
 
     def current(self, problem: Problem, state: LiftedState) -> Start:
         return scored_start(problem, state.actions)
+
+    def holds(self, state: Any) -> bool:
+        return super().holds(state) and holds_moments(self.optimizer, state.action_moments)
 
     def trajectory(self, problem: Problem, state: LiftedState) -> Trajectory:
         states = torch.cat([problem.states[:, -1:], with_goal(problem, state.states)], dim=1)

@@ -9,7 +9,7 @@ rollout cost, and `solve` iterates.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from torch import Tensor
 
@@ -55,6 +55,15 @@ class Solver(ABC, Generic[State]):
     def shift(self, problem: Problem, state: State, start: Start, keys: Tensor, steps: int) -> State:
         """Go on when time has moved on: the problem begins `steps` environment steps after that of `state`."""
         return self.init(problem, start, keys)
+
+    def holds(self, state: Any) -> bool:
+        """Whether a state, with rows of any kind, is of the type that this solver is declared with.
+
+        Solvers whose settings decide the state's shape look at that as well.
+        """
+        bases = getattr(type(self), "__orig_bases__", ())
+        declared = [get_args(base)[0] for base in bases if get_origin(base) is Solver]
+        return all(isinstance(state, kind) for kind in declared if isinstance(kind, type))
 
     def trajectory(self, problem: Problem, state: State) -> Trajectory | None:
         """The virtual states of solvers that have any."""
