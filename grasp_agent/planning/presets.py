@@ -67,22 +67,25 @@ def with_settings(planner: MultiStart, settings: dict[str, Any]) -> MultiStart:
         TypeError: no planner or solver, no dictionary by path, or a part of another kind.
         ValueError: a path that leads nowhere, or a value that is refused.
     """
-    changed: Any = planner
     if not isinstance(settings, Mapping) or not all(isinstance(path, str) for path in settings):
         raise TypeError(f"settings: expected a dictionary such as {{'solver.damping': 0.01}}, got {shown(settings)}")
-    for path, value in settings.items():
-        changed = _changed(changed, path, path.split("."), value)
-    result: MultiStart = changed
+    result: MultiStart = _changed(planner, {tuple(path.split(".")): value for path, value in settings.items()})
     return result
 
 
-def _changed(part: Any, path: str, names: list[str], value: Any) -> Any:
+def _changed(part: Any, settings: Mapping[tuple[str, ...], Any], at: tuple[str, ...] = ()) -> Any:
+    """A part with all its settings changed at once: some suit each other only. `at` is where the part is."""
     known = [f.name for f in fields(part)] if is_dataclass(part) and not isinstance(part, type) else []
-    if names[0] not in known:
-        raise ValueError(
-            f"setting {path!r}: expected one of {', '.join(known) or 'no further names'} at {names[0]!r} of"
-            f" {type(part).__name__}"
-        )
-    if len(names) > 1:
-        value = _changed(getattr(part, names[0]), path, names[1:], value)
-    return replace(part, **{names[0]: value})
+    inner: dict[str, dict[tuple[str, ...], Any]] = {}
+    for (name, *further), value in settings.items():
+        if name not in known:
+            raise ValueError(
+                f"setting {'.'.join((*at, name, *further))!r}: expected one of"
+                f" {', '.join(known) or 'no further names'} at {name!r} of {type(part).__name__}"
+            )
+        inner.setdefault(name, {})[tuple(further)] = value
+    changes = {}
+    for name, found in inner.items():
+        value = found.pop((), getattr(part, name))
+        changes[name] = _changed(value, found, (*at, name)) if found else value
+    return replace(part, **changes) if changes else part

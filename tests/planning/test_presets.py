@@ -39,6 +39,14 @@ def test_settings_are_changed_by_their_path() -> None:
     assert planner_for("gd", MODEL, **{"solver.rate": 0.1, "solver.optimizer": "sgd"}).solver.optimizer == "sgd"
     assert with_settings(GRASP(), {}) == GRASP()
     assert with_settings(GRASP(), {"select": None}).select is None
+    many = {"halving": ((2, 6),), "restarts": 20}  # more than the 4 restarts that are there
+    assert (
+        with_settings(GRASP(), many)
+        == with_settings(GRASP(), dict(reversed(many.items())))
+        == GRASP(halving=((2, 6),), restarts=20)
+    )
+    whole = {"solver.damping": 0.5, "solver": GaussNewton(damping=0.1)}
+    assert with_settings(GRASP(), whole).solver == GaussNewton(damping=0.5)
 
 
 @pytest.mark.parametrize(
