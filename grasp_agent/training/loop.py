@@ -10,6 +10,8 @@ import json
 import math
 import pickle
 import time
+import zipfile
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +31,11 @@ OnLog = Callable[[str, int, int, dict[str, float]], None]
 """Told (stage name, step, steps, averaged loss terms)."""
 
 LOG_NAME = "log.jsonl"
+_DAMAGE = (
+    *(RuntimeError, LookupError, TypeError, ValueError, EOFError, ArithmeticError, AttributeError, AssertionError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, MemoryError),
+)
+"""What reading a damaged checkpoint can end in."""
 
 
 class TrainingTask(Protocol):
@@ -167,9 +174,11 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(row, dict) and isinstance(row.get("stage"), str) and isinstance(row.get("step"), int):
+            rows.append(row)
     return rows
 
 
@@ -203,11 +212,14 @@ def _resume(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, dev
         return 0
     advice = "choose a new output folder"
     try:
+        with zipfile.ZipFile(path) as archive:  # PyTorch does not compare the checksums
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"its {damaged} is not what was written")
         state = torch.load(path, map_location=device, weights_only=True)
         module.load_state_dict(state["module"])
         optimiser.load_state_dict(state["optimiser"])
         step, steps = int(state["step"]), int(state["steps"])
-    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except _DAMAGE as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: cannot be continued, damaged or not of this training ({first}); {advice}") from None
     if steps != stage.steps:

@@ -19,6 +19,7 @@ import torch
 
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.files.atomic import remove_unfinished, write_json
+from grasp_agent.files.digest import model_digest
 from grasp_agent.files.lock import locked
 from grasp_agent.models.io import load_world_model, save_pretrained
 from grasp_agent.training.folder import claim
@@ -52,7 +53,8 @@ def train(
         The metrics, also written to metrics.json.
 
     Raises:
-        ValueError: the data do not fit the recipe, or `out` was begun with another recipe.
+        ValueError: the data do not fit the recipe, or `out` was begun with another recipe, other data, another initial
+            model, on another device or with another number of threads: the weights would differ by rounding.
         ImportError: the recipe needs a package that is not installed.
         RuntimeError: another run writes to `out`.
     """
@@ -62,13 +64,13 @@ def train(
     with torch.random.fork_rng():  # initial weights by seed, the caller's generator untouched
         torch.manual_seed(recipe.seed)
         model = recipe.build(data, training, held_out)
-    if initial is not None:
-        _begin_from(model, initial)
+    begun_with = None if initial is None else _begin_from(model, initial)
     model.to(device)
     # Only now that nothing can be wrong with the arguments any more is the folder taken.
     began_from = None if initial is None else str(initial)
     with locked(out):
-        claim(out, {"recipe": asdict(recipe), "data": data.settings, "frames": len(data), "initial": began_from})
+        settings = {"recipe": asdict(recipe), "data": data.settings, "frames": len(data), "initial": began_from}
+        claim(out, {**settings, "episodes": data.digest(), "weights": begun_with, **_arithmetic(device)})
         remove_unfinished(out)
         run = Run(model, data, training, held_out, out, on_message or (lambda text: None))
         return _run(run, recipe, device, on_log)
@@ -98,9 +100,16 @@ def _run(run: Run, recipe: Recipe, device: str | torch.device, on_log: OnLog | N
     return metrics
 
 
-def _begin_from(model: torch.nn.Module, name: str | Path) -> None:
-    """Take over the weights of a saved model of the same sizes."""
-    there = load_world_model(name).state_dict()
+def _arithmetic(device: str | torch.device) -> dict[str, Any]:
+    """What sums are rounded by: where they are taken, and on a CPU in how many parts."""
+    kind = torch.device(device).type
+    return {"device": kind, "threads": torch.get_num_threads() if kind == "cpu" else None}
+
+
+def _begin_from(model: torch.nn.Module, name: str | Path) -> str:
+    """Take over the weights of a saved model of the same sizes, and return its digest."""
+    saved = load_world_model(name)
+    there = saved.state_dict()
     wanted = model.state_dict()
     foreign = sorted(k for k, v in there.items() if k not in wanted or wanted[k].shape != v.shape)
     if foreign:
@@ -109,3 +118,4 @@ def _begin_from(model: torch.nn.Module, name: str | Path) -> None:
             f" ({len(foreign)} such); train from the beginning"
         )
     model.load_state_dict(there, strict=False)
+    return model_digest(saved)
