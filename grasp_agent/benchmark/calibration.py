@@ -26,6 +26,8 @@ import torch
 from grasp_agent.benchmark.counting import CountingModel
 from grasp_agent.benchmark.episodes import Contestant, Episodes
 from grasp_agent.core.types import Budget, WorldModel
+from grasp_agent.files.atomic import write_text
+from grasp_agent.files.digest import json_sha256
 from grasp_agent.files.reading import read_json
 from grasp_agent.objectives.goal_distance import GoalDistance
 from grasp_agent.planning import begin, iterate, shift
@@ -89,14 +91,25 @@ class Timing:
         return cls(float(content["fixed"]), tuple(float(seconds) for seconds in content["steps"]))
 
 
+def write_timings(path: Path, timings: Mapping[str, Timing]) -> None:
+    """Note measurements by names that say in JSON what was measured, and their digest."""
+    content = {name: timing.to_json() for name, timing in timings.items()}
+    write_text(path, json.dumps({"sha256": json_sha256(content), "timings": content}, indent=1) + "\n")
+
+
 def read_timings(path: Path) -> dict[str, Timing]:
-    """The measurements noted in a file, which may be missing; their names say in JSON what was measured.
+    """The measurements noted in a file, which may be missing.
 
     Raises:
-        ValueError: the file holds something else.
+        ValueError: the file holds something else, or was changed.
     """
     try:
-        noted = read_json(path, limit=_FILE_LIMIT) if path.exists() else {}
+        if not path.exists():
+            return {}
+        content = read_json(path, limit=_FILE_LIMIT)
+        noted = content["timings"]
+        if content["sha256"] != json_sha256(noted):
+            raise ValueError("its SHA-256 differs")
         for name in noted:
             dict(json.loads(name))
         return {name: Timing.from_json(content) for name, content in noted.items()}

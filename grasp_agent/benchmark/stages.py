@@ -33,6 +33,7 @@ from grasp_agent.benchmark.calibration import (
     compute_alone,
     computing_alone,
     read_timings,
+    write_timings,
 )
 from grasp_agent.benchmark.contestants import SPACES, describe, draw_trials, planners
 from grasp_agent.benchmark.episodes import ENV_ID, Contestant, closed_rows, open_rows, reached_test
@@ -286,7 +287,7 @@ class Benchmark:
                 task = bar.add_task(f"{label}: timing, {horizon} steps", total=(1 + ROUNDS) * len(missing))
                 found = calibrate(missing, self.world_model, [horizon], warm, limit, partial(bar.advance, task))
             noted |= {key(name, at): timing for (name, at), timing in found.items()}
-            write_text(path, json.dumps({name: timing.to_json() for name, timing in noted.items()}, indent=1) + "\n")
+            write_timings(path, noted)
         return {(n, h): noted[key(n, h)] for n in contestants for h in horizons}
 
     def _run(self, label: str, jobs: Sequence[tuple[Job, tuple[int, ...]]], table: Records[Any], total: int) -> None:

@@ -6,8 +6,9 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,20 @@ def _refusal(temporary: Path) -> OSError | None:
     return None
 
 
+def surely(clean_up: Callable[[], None]) -> None:
+    """Clean up to the end, and only then be stopped by a Ctrl-C that came meanwhile."""
+    try:
+        clean_up()
+    except KeyboardInterrupt:
+        clean_up()
+        raise
+
+
 def _remove(path: Path) -> None:
+    surely(partial(_remove_once, path))
+
+
+def _remove_once(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:

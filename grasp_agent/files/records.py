@@ -65,17 +65,18 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     """The inverse of `rows_text`.
 
     Raises:
-        OSError, ValueError: not such a file.
+        OSError: it cannot be read.
+        ValueError: not such a file; the message names it by its last name.
     """
     parsers = [_PARSERS[str(f.type)] for f in fields(kind)]  # type: ignore[arg-type]
     try:
         with open(path, newline="", encoding="utf-8") as file:
             header, *lines = csv.reader(file)
-    except csv.Error as error:
-        raise ValueError(f"{path.name} is no table ({error})") from None
-    if header != columns(kind):
-        raise ValueError(f"{path.name} has the columns {', '.join(header)}")
-    return [kind(*(parse(cell) for parse, cell in zip(parsers, line, strict=True))) for line in lines]
+        if header != columns(kind):
+            raise ValueError(f"the columns {', '.join(header)}")
+        return [kind(*(parse(cell) for parse, cell in zip(parsers, line, strict=True))) for line in lines]
+    except (csv.Error, ValueError) as error:
+        raise ValueError(f"{path.name} holds something else: {str(error)[:100]!r}") from None
 
 
 class Records(Generic[Row]):
@@ -126,7 +127,7 @@ class Records(Generic[Row]):
             expected = {**written, **{key: {**entries, **written.get(key, {})} for key, entries in merged.items()}}
             if different := list(_differences(expected, self.settings)):
                 raise ValueError(
-                    f"{folder}: expected a run with the same settings to continue, got one with other"
+                    f"{self.json}: expected a run with the same settings to continue, got one with other"
                     f" {' and '.join(different[:4])}; {_ADVICE}"
                 )
             self._check(rows)

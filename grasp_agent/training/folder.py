@@ -42,4 +42,4 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
             else key
             for key in parts
         ]
-        raise ValueError(f"{out}: holds a training with another {' and '.join(told)}; {advice}")
+        raise ValueError(f"{path}: holds a training with another {' and '.join(told)}; {advice}")
