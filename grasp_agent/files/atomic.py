@@ -142,8 +142,8 @@ def _naming(path: Path, temporary: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # Some libraries report a full disk in words of their own: one more write tells.
-        refusal = error if isinstance(error, OSError) else _refusal(temporary)
+        # Some libraries report a full disk in words of their own, some without a number: one more write tells.
+        refusal = error if isinstance(error, OSError) and error.errno is not None else _refusal(temporary)
         if refusal is None or refusal.errno is None:
             raise
         named = Path(os.fsdecode(refusal.filename2 or refusal.filename or temporary))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,8 @@ from pathlib import Path
 import pytest
 from attacks import Command, Tally, commands, copied, ended, make_small, start
 from processes import children
+
+from grasp_agent.data import CollectSettings, collect
 
 AREA = "two runs in one folder, killed workers"
 NAMES = ["collect", "train", "evaluate", "bench"]
@@ -50,34 +51,30 @@ def test_of_two_runs_one_goes_on(
         tally.judge(f"{name} {number}: {statuses}", same=same and not list(folder.rglob(".*")), named=())
 
 
-WORKERS = "--policy random --episode-length 50 --resolution 16 --workers 2"
+def data_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_killed_workers_lose_nothing(kills: int, tmp_path: Path, tally: Tally) -> None:
-    """Here shards have their full size, as the workers know no other."""
-    command = [sys.executable, "-m", "grasp_agent.cli", "collect", *WORKERS.split(), "--steps", "20000", "--out"]
-    draw, folder = random.Random(kills), tmp_path / "killed"
+    env_ids = ("grasp_envs:grasp_envs/PushTReach-v0",)
+    settings = CollectSettings(env_ids, steps=800, shard_steps=40, episode_length=20, resolution=16, policy="random")
+    whole, draw = collect(settings, tmp_path / "whole", workers=1), random.Random(kills)
     for number in range(kills):
-        with subprocess.Popen([*command, str(folder)], stderr=subprocess.PIPE, text=True) as process:
-            end = time.monotonic() + 120
-            while len(workers := children(process.pid)) < 2:
-                if process.poll() is not None or time.monotonic() > end:
-                    break
-                time.sleep(0.02)
-            time.sleep(2 * draw.random())
-            for worker in sorted(workers)[:1]:
-                os.kill(worker, signal.SIGKILL)
-            _, said = process.communicate(timeout=120)
-        if process.returncode:
-            clear = said.splitlines()[-1] if "SIGKILL" in said else f"{said}\n"
-            tally.judge(f"kill {number}", said=clear, named=["worker"])
-        assert not any(Path(f"/proc/{worker}").exists() for worker in workers), "a worker lives on"
-    subprocess.run([*command, str(folder)], check=True, capture_output=True)
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
-    files = [
-        {path.relative_to(run).as_posix(): path.read_bytes() for path in run.rglob("*") if path.is_file()}
-        for run in (folder, tmp_path / "whole")
-    ]
-    tally.judge("the data", same=files[0] == files[1] and len(files[0]) > 20, named=())
-    assert tally.tried > 1, "no worker was killed"
+        folder, at = tmp_path / f"killed {number}", draw.randint(1, 15)
+
+        def kill(done: int, shards: int, at: int = at) -> None:
+            if done == at:
+                os.kill(min(children(os.getpid())), signal.SIGKILL)
+
+        try:
+            collect(settings, folder, workers=2, on_shard=kill)
+        except RuntimeError as error:
+            said = str(error) if "was killed with SIGKILL" in str(error) else f"{error}\n"
+            tally.judge(f"kill {number} after {at} shards", said=said, named=[folder])
+        assert not children(os.getpid()), "a worker lives on"
+        left = [path.name for path in folder.glob(".*")]
+        tally.judge(f"kill {number}, left {left}", same=not left, named=())
+        collect(settings, folder, workers=1)
+        tally.judge(f"the data after kill {number}", same=data_of(folder) == data_of(whole), named=())
+    assert tally.tried > 2 * kills, "no worker was killed"

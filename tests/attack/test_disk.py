@@ -50,7 +50,7 @@ def last_line(said: Path) -> str:
     return (said.read_text().splitlines() or [""])[-1]
 
 
-@pytest.mark.parametrize("sizes", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sizes", [1, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_full_disk_is_told_and_loses_nothing(
     name: str, sizes: int, known: dict[str, Command], disk: Path, tmp_path: Path, tally: Tally

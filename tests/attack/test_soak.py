@@ -10,19 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from attacks import Tally
 from closed_loop import make_agent
 from dot_world import DotEnv
 
 from grasp_agent.core.types import Budget
+from grasp_agent.planning import GradientDescent, MultiStart
 from grasp_agent.rollouts.policies import AgentPolicy
 from grasp_agent.rollouts.vector import Episode, play
 from grasp_agent.tasks import task_for
 
 AREA = "soak: 1,000 episodes, alone and in vector"
-EPISODES, STEPS, SLOTS = 1000, 3, 10
-WARM_UP = 200
+EPISODES, STEPS, SLOTS = 1000, 1, 10
+SMALLEST = {"planner": MultiStart(GradientDescent(), restarts=1), "horizon": 1, "budget": Budget(iterations=1)}
+WARM_UP = 100
 MEGABYTES = 3.0
 """What memory may grow by after the warm-up: the allocator's own."""
 
@@ -37,7 +38,7 @@ def measured() -> tuple[float, int, int]:
 
 
 def alone(first: int, last: int) -> None:
-    agent, env = make_agent(budget=Budget(iterations=1)), DotEnv("pixels", limit=STEPS)
+    agent, env = make_agent(**SMALLEST), DotEnv("pixels", limit=STEPS)
     for seed in range(first, last):
         observation, _ = env.reset(seed=seed)
         agent.reset()
@@ -47,7 +48,7 @@ def alone(first: int, last: int) -> None:
 
 
 def in_vector(first: int, last: int) -> None:
-    agent = make_agent(budget=Budget(iterations=1))
+    agent = make_agent(**SMALLEST)
     envs = [DotEnv("pixels", limit=STEPS) for _ in range(SLOTS)]
     episodes = [Episode(number, seed=number, policy_seed=number) for number in range(first, last)]
     steps = sum(step.number > 0 for step in play(AgentPolicy(agent, task_for("tests/Dot-v0")), envs, episodes))
@@ -66,7 +67,6 @@ def test_nothing_grows(soak: Callable[[int, int], None], repeats: int, tally: Ta
     flat = grown[0] <= MEGABYTES and grown[1] == 0 and grown[2] <= 100
     tally.held += EPISODES * repeats - 1
     tally.judge(f"{soak.__name__}: {grown[0]:.1f} MB, {grown[1]} files, {grown[2]} objects more", same=flat, named=())
-    assert torch.get_num_threads() >= 1
 
 
 def test_a_leak_would_be_noticed() -> None:
