@@ -16,7 +16,7 @@ from processes import children
 from grasp_agent.data import CollectSettings, collect
 
 AREA = "two runs in one folder, killed workers"
-NAMES = ["collect", "train", "evaluate", "bench"]
+NAMES = ["collect", pytest.param("train", marks=pytest.mark.slow), "evaluate", "bench"]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies processes, and reads the list of them")
 

@@ -75,8 +75,8 @@ def test_threads_change_rounding_alone(name: str) -> None:
 
 def test_the_shipped_model_keeps_these_promises_too() -> None:
     env = gym.make("grasp_envs:grasp_envs/PushTReach-v0", obs_type="pixels", resolution=64)
-    seen = [env.reset(seed=seed)[0] for seed in range(3)]
-    agent = GRASPAgent.from_pretrained("pusht", env.action_space, budget=Budget(iterations=4), seed=0)
+    seen = [env.reset(seed=seed)[0] for seed in range(2)]
+    agent = GRASPAgent.from_pretrained("pusht", env.action_space, budget=Budget(iterations=3), seed=0)
 
     def decided(rows: slice, threads: int = 1) -> np.ndarray:
         torch.set_num_threads(threads)
@@ -84,7 +84,7 @@ def test_the_shipped_model_keeps_these_promises_too() -> None:
 
     together = decided(slice(None))
     assert together.tobytes() == decided(slice(None)).tobytes()
-    alone = np.concatenate([decided(slice(row, row + 1)) for row in range(3)])
+    alone = np.concatenate([decided(slice(row, row + 1)) for row in range(2)])
     np.testing.assert_allclose(together, alone, rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(together, decided(slice(None), threads=2), rtol=0, atol=TOLERANCE)
     env.close()

@@ -71,7 +71,7 @@ def test_nothing_grows(soak: Callable[[int, int], None], repeats: int, tally: Ta
 
 def test_a_leak_would_be_noticed() -> None:
     before = measured()
-    kept = [np.ones(1_000_000), open("/dev/null")]  # noqa: SIM115
+    kept = [np.ones(10_000_000), open("/dev/null")]  # noqa: SIM115
     after = measured()
     kept[1].close()  # type: ignore[union-attr]
     assert after[0] - before[0] > MEGABYTES and after[1] == before[1] + 1
