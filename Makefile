@@ -1,4 +1,4 @@
-# make demo | test | test-numeric | test-slow | check | format | clean
+# make demo | test | test-numeric | test-slow | attack | check | format | clean
 PYTHON ?= python3
 BIN := .venv/bin
 # constraints.txt pins torch: without it pip would fetch the newest one, with gigabytes of GPU libraries.
@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 JOBS ?= 2
 NUMERIC := core objectives planning models agent
 
-.PHONY: demo test test-numeric test-slow check format clean
+.PHONY: demo test test-numeric test-slow attack check format clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/.installed
@@ -24,6 +24,10 @@ test-numeric: .venv/.installed-dev
 
 test-slow: .venv/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+# Kills, full disks, damaged files, two runs at once, a soak: ten minutes, and a table of what held.
+attack: .venv/.installed-dev
+	$(BIN)/python -m pytest -m "slow or not slow" tests/attack
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check

@@ -11,10 +11,13 @@ median over the rounds, so that what a busy neighbour does to caches and clock h
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,9 @@ import torch
 from grasp_agent.benchmark.counting import CountingModel
 from grasp_agent.benchmark.episodes import Contestant, Episodes
 from grasp_agent.core.types import Budget, WorldModel
+from grasp_agent.files.atomic import write_text
+from grasp_agent.files.digest import json_sha256
+from grasp_agent.files.reading import read_json
 from grasp_agent.objectives.goal_distance import GoalDistance
 from grasp_agent.planning import begin, iterate, shift
 from grasp_agent.planning.solve import finish
@@ -33,6 +39,7 @@ ROUNDS = 3
 LONGEST = 0.5
 """Seconds of iterations measured per round; beyond them the mean iteration counts."""
 WARM_DECISIONS = 3
+_FILE_LIMIT = 100_000_000
 SEED = 0
 """Of the episode whose problem is planned for; which one makes no difference to the time."""
 
@@ -51,7 +58,8 @@ class Timing:
     _sums: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.steps or min(self.steps) <= 0 or self.fixed < 0:
+        finite = all(map(math.isfinite, (self.fixed, *self.steps)))
+        if not finite or not self.steps or min(self.steps) <= 0 or self.fixed < 0:
             raise ValueError(
                 f"Timing: expected positive seconds of one iteration or more, got {self.fixed}, {self.steps}"
             )
@@ -82,6 +90,35 @@ class Timing:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Timing:
         return cls(float(content["fixed"]), tuple(float(seconds) for seconds in content["steps"]))
+
+
+def write_timings(path: Path, timings: Mapping[str, Timing]) -> None:
+    """Note measurements by names that say in JSON what was measured, and their digest."""
+    content = {name: timing.to_json() for name, timing in timings.items()}
+    write_text(path, json.dumps({"sha256": json_sha256(content), "timings": content}, indent=1) + "\n")
+
+
+def read_timings(path: Path) -> dict[str, Timing]:
+    """The measurements noted in a file, which may be missing.
+
+    Raises:
+        ValueError: the file holds something else, or was changed.
+    """
+    try:
+        if not path.exists():
+            return {}
+        content = read_json(path, limit=_FILE_LIMIT)
+        noted = content["timings"]
+        if content["sha256"] != json_sha256(noted):
+            raise ValueError("its SHA-256 differs")
+        for name in noted:
+            dict(json.loads(name))
+        return {name: Timing.from_json(content) for name, content in noted.items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: expected the measurements of an earlier run, got something else ({type(error).__name__}:"
+            f" {error}); use another --out, or remove this one"
+        ) from None
 
 
 @contextmanager

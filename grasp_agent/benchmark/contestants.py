@@ -16,6 +16,7 @@ import numpy as np
 
 from grasp_agent.benchmark.episodes import Contestant
 from grasp_agent.core.types import WorldModel
+from grasp_agent.files.digest import stable_repr
 from grasp_agent.planning import (
     CEM,
     PLANNERS,
@@ -203,4 +204,4 @@ def _value(value: Any) -> Any:
 
 def describe(contestant: Contestant) -> dict[str, Any]:
     """What tells a contestant from others, JSON-serialisable."""
-    return {"planner": repr(contestant.planner), "proposals": contestant.proposals}
+    return {"planner": stable_repr(contestant.planner), "proposals": contestant.proposals}

@@ -11,41 +11,57 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from grasp_agent.benchmark.calibration import read_timings
 from grasp_agent.benchmark.plots import plot_closed, plot_open
-from grasp_agent.benchmark.rows import ClosedRow, OpenRow
+from grasp_agent.benchmark.rows import ClosedRow, OpenRow, misfit
 from grasp_agent.benchmark.stages import CALIBRATION_NAME, TUNING_NAME
 from grasp_agent.benchmark.summaries import ClosedSummary, OpenSummary, summarise_closed, summarise_open
 from grasp_agent.evaluation.statistics import Interval
 from grasp_agent.files.atomic import write_text
-from grasp_agent.files.records import read_rows
+from grasp_agent.files.reading import read_json
+from grasp_agent.files.records import Records
 from grasp_agent.files.versions import versions
+
+_TUNING_LIMIT = 100_000_000
 
 PLANNED = {"open": "One open-loop plan", "ablation": "GRASP with one thing changed"}
 """Stages that report single plans, and what their tables are called."""
 
 
 def write_report(out: Path) -> list[Path]:
-    """Write results.json, table.md and the plots of all stages whose rows are in a folder; return their paths."""
+    """Write results.json, table.md and the plots of all stages whose rows are in a folder; return their paths.
+
+    Raises:
+        ValueError: a file of a stage is damaged or was changed.
+    """
     parts, files, settings, results = ["# Planning benchmark\n", f"{machine()}\n"], [], {}, {}
     for stage in ("open", "closed", "ablation", "tune"):
         if not (out / f"{stage}.csv").exists():
             continue
-        about = json.loads((out / f"{stage}.json").read_text())["settings"]
-        order, settings[stage] = list(about["contestants"]), about
         if stage == "closed":
-            closed = summarise_closed(read_rows(out / "closed.csv", ClosedRow), order)
+            kept = Records(out, stage, ClosedRow, None, ["contestants"], misfit)
+            order, settings[stage] = list(kept.settings["contestants"]), kept.settings
+            closed = summarise_closed(kept.rows, order)
             results[stage] = [asdict(summary) for summary in closed]
             parts += _closed_tables(closed, order)
             files.append(plot_closed(closed, order, out / "closed_success.png"))
             continue
-        opened = read_rows(out / f"{stage}.csv", OpenRow)
+        table = Records(out, stage, OpenRow, None, ["contestants"], misfit)
+        opened, about = table.rows, table.settings
+        order, settings[stage] = list(about["contestants"]), about
         summaries = summarise_open(opened, order)
         results[stage] = [asdict(summary) for summary in summaries]
         if stage != "tune":
             parts += _open_tables(stage, about, summaries, order)
             files += plot_open(opened, summaries, order, out, stage)
     if (out / TUNING_NAME).exists():
-        parts += _tuning_table(json.loads((out / TUNING_NAME).read_text()))
+        try:
+            parts += _tuning_table(read_json(out / TUNING_NAME, limit=_TUNING_LIMIT))
+        except (ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(
+                f"{out / TUNING_NAME}: expected the results of stage tune, got others ({reason})"
+            ) from None
     content = {
         "settings": settings,
         "versions": versions(),
@@ -60,10 +76,9 @@ def write_report(out: Path) -> list[Path]:
 
 def _calibration(path: Path) -> list[dict[str, Any]]:
     """What was timed, and the seconds, without those of every single iteration."""
-    noted: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return [
-        {**json.loads(key), "fixed": timing["fixed"], "per_iteration": timing["per_iteration"]}
-        for key, timing in noted.items()
+        {**json.loads(key), "fixed": timing.fixed, "per_iteration": timing.per_iteration}
+        for key, timing in read_timings(path).items()
     ]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,11 @@ class BenchmarkRow:
     def limit(self) -> float:
         """The time limit that tells rows of a stage apart."""
         return 0.0
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What only one row of a stage may have."""
+        return self.planner, self.horizon, self.goal, self.limit
 
 
 @dataclass(frozen=True)
@@ -78,3 +86,25 @@ class ClosedRow(BenchmarkRow):
     @property
     def limit(self) -> float:
         return self.milliseconds
+
+
+_FLAGS = ("real_success", "real_success_any", "model_success", "success")
+
+
+def misfit(row: BenchmarkRow, settings: Mapping[str, Any]) -> str | None:
+    """What of a row a stage with these settings cannot have made, in a sentence; None if it can have."""
+    if row.planner not in settings["contestants"]:
+        return f"expected a row of {' or '.join(settings['contestants'])}, got one of {row.planner[:40]!r}"
+    for field in fields(row):
+        value = getattr(row, field.name)
+        if field.name in _FLAGS and value not in (0, 1):
+            return f"expected 0 or 1 for {field.name}, got {value}"
+        # A plan can cost infinity or NaN; everything else is a count or a measurement.
+        if isinstance(value, int | float) and field.name != "cost" and not (math.isfinite(value) and value >= 0):
+            return f"expected a finite {field.name} of 0 or more, got {value}"
+    if isinstance(row, OpenRow):
+        try:
+            row.points()
+        except ValueError:
+            return f"expected a curve of iterations:seconds:cost:success, got {row.curve[:40]!r}"
+    return None

@@ -25,13 +25,22 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from grasp_agent.benchmark.calibration import LONGEST, ROUNDS, Timing, calibrate, compute_alone, computing_alone
+from grasp_agent.benchmark.calibration import (
+    LONGEST,
+    ROUNDS,
+    Timing,
+    calibrate,
+    compute_alone,
+    computing_alone,
+    read_timings,
+    write_timings,
+)
 from grasp_agent.benchmark.contestants import SPACES, describe, draw_trials, planners
 from grasp_agent.benchmark.episodes import Contestant, Entry, closed_rows, open_rows, reached_test
-from grasp_agent.benchmark.rows import BenchmarkRow, ClosedRow, OpenRow
+from grasp_agent.benchmark.rows import BenchmarkRow, ClosedRow, OpenRow, misfit
 from grasp_agent.core.capabilities import distance_weights_of
 from grasp_agent.files.atomic import write_text
-from grasp_agent.files.digest import model_digest
+from grasp_agent.files.digest import model_digest, stable_repr
 from grasp_agent.files.progress import progress_bar
 from grasp_agent.files.records import Records
 from grasp_agent.models import load_world_model
@@ -140,8 +149,8 @@ class Benchmark:
         """
         reached_test(self.world_model, self.threshold)
         objective = self.final_distance
-        common = {"seconds": seconds, "objective": repr(objective)}
-        table = Records(self.out, stage, OpenRow, self._settings(contestants, common), extendable=["contestants"])
+        common = {"seconds": seconds, "objective": stable_repr(objective)}
+        table = self._table(stage, OpenRow, contestants, common)
         timings = self._calibrated(contestants, horizons, warm=False, limit=seconds, label=stage)
         jobs: list[tuple[Job, tuple[int, ...]]] = []
         for horizon in horizons:
@@ -166,8 +175,7 @@ class Benchmark:
 
         Else as `open_loop`, but that plans are judged as an agent judges them.
         """
-        settings = self._settings(contestants, {"objective": repr(self.objective)})
-        table = Records(self.out, "closed", ClosedRow, settings, extendable=["contestants"])
+        table = self._table("closed", ClosedRow, contestants, {"objective": stable_repr(self.objective)})
         own = self.where.look_ahead(self.world_model)
         spans = {horizon: own if self.where.sets_distance else horizon for horizon in horizons}
         limit = max(budgets) / 1e3
@@ -255,10 +263,15 @@ class Benchmark:
 
     # ----- how they run -------------------------------------------------------------------------------------
 
-    def _settings(self, contestants: Mapping[str, Contestant], common: Mapping[str, Any]) -> dict[str, Any]:
+    def _table(
+        self, stage: str, kind: type[Row], contestants: Mapping[str, Contestant], common: Mapping[str, Any]
+    ) -> Records[Row]:
+        """The stage's rows in the folder, with all that determines them."""
         described = {name: describe(contestant) for name, contestant in contestants.items()}
-        shared = {"environment": self.where.env_id, "env_kwargs": dict(self.where.env_kwargs), "model": self.digest}
-        return {**shared, "threshold": self.threshold, "batch": self.batch, **common, "contestants": described}
+        where = {"environment": self.where.env_id, "env_kwargs": dict(self.where.env_kwargs), "model": self.digest}
+        shared = {"threshold": self.threshold, "batch": self.batch}
+        settings = {**where, **shared, **common, "contestants": described}
+        return Records(self.out, stage, kind, settings, ["contestants"], misfit, key=lambda row: row.key)
 
     def _batches(self, job: Job, seeds: Sequence[int]) -> Iterator[tuple[Job, tuple[int, ...]]]:
         for start in range(0, len(seeds), self.batch):
@@ -269,7 +282,7 @@ class Benchmark:
     ) -> dict[tuple[str, int], Timing]:
         """Timings by name and horizon: those noted in the folder, and measurements of the others."""
         path = self.out / CALIBRATION_NAME
-        noted: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        noted = read_timings(path)
 
         def key(name: str, horizon: int) -> str:
             what = {"horizon": horizon, "warm": warm, "limit": min(limit, LONGEST), "model": self.digest}
@@ -284,9 +297,9 @@ class Benchmark:
                 found = calibrate(
                     missing, self.where, self.world_model, [horizon], warm, limit, partial(bar.advance, task)
                 )
-            noted |= {key(name, at): timing.to_json() for (name, at), timing in found.items()}
-            write_text(path, json.dumps(noted, indent=1) + "\n")
-        return {(n, h): Timing.from_json(noted[key(n, h)]) for n in contestants for h in horizons}
+            noted |= {key(name, at): timing for (name, at), timing in found.items()}
+            write_timings(path, noted)
+        return {(n, h): noted[key(n, h)] for n in contestants for h in horizons}
 
     def _run(self, label: str, jobs: Sequence[tuple[Job, tuple[int, ...]]], table: Records[Any], total: int) -> None:
         """Compute batches and note their rows as they come."""

@@ -152,6 +152,7 @@ def bench(
     from grasp_agent.benchmark.report import write_report
     from grasp_agent.benchmark.stages import STAGES, Benchmark
     from grasp_agent.core.capabilities import proposes
+    from grasp_agent.files.lock import locked
     from grasp_agent.models import load_world_model
     from grasp_agent.planning import PLANNERS
     from grasp_agent.rollouts.goal_env import GoalEnv
@@ -196,21 +197,21 @@ def bench(
     if equal_parts:
         contestants = share_parts(contestants, planners(["grasp"], world_model, chosen, proposals)["grasp"].planner)
     benchmark = Benchmark(model, out, where, workers, threshold=threshold)
-    if "tune" in stages:
-        tune_seeds = range(tune_seed, tune_seed + numbers["--tune-goals"])
-        benchmark.tune(
-            names, tune_horizon or own or (60,), tune_seeds, limit, numbers["--trials"], seeds, proposals=proposals
-        )
-    if "open" in stages:
-        benchmark.open_loop(contestants, horizons, open_seeds, limit)
-    if "closed" in stages:
-        budgets = milliseconds or ((50,) if quick else (50, 100, 200))
-        benchmark.closed_loop(contestants, horizons[:1] if quick else horizons, closed_seeds, budgets)
-    if "ablation" in stages:
-        at = ablation_horizon or own or ((40,) if quick else (40, 60))
-        variants = ablations(planners(["grasp"], world_model, chosen, proposals)["grasp"])
-        shown = dict(list(variants.items())[:6]) if quick else variants
-        benchmark.open_loop(shown, at, open_seeds, limit, stage="ablation")
-    files = write_report(out)
+    with locked(out):
+        if "tune" in stages:
+            tune_seeds = range(tune_seed, tune_seed + numbers["--tune-goals"])
+            tuned_at = tune_horizon or own or (60,)
+            benchmark.tune(names, tuned_at, tune_seeds, limit, numbers["--trials"], seeds, proposals=proposals)
+        if "open" in stages:
+            benchmark.open_loop(contestants, horizons, open_seeds, limit)
+        if "closed" in stages:
+            budgets = milliseconds or ((50,) if quick else (50, 100, 200))
+            benchmark.closed_loop(contestants, horizons[:1] if quick else horizons, closed_seeds, budgets)
+        if "ablation" in stages:
+            at = ablation_horizon or own or ((40,) if quick else (40, 60))
+            variants = ablations(planners(["grasp"], world_model, chosen, proposals)["grasp"])
+            shown = dict(list(variants.items())[:6]) if quick else variants
+            benchmark.open_loop(shown, at, open_seeds, limit, stage="ablation")
+        files = write_report(out)
     console.print((out / "table.md").read_text(), markup=False, highlight=False, soft_wrap=True)
     say(f"results in {', '.join(str(file) for file in files)}")

@@ -23,8 +23,10 @@ from grasp_agent.agent import GRASPAgent
 from grasp_agent.agent.actions import ActionCode
 from grasp_agent.agent.observations import goal_part, vector_in
 from grasp_agent.core.capabilities import image_size_of, needs_goal
-from grasp_agent.data.dataset import FORMAT, META_NAME, read_meta
-from grasp_agent.files.atomic import remove_unfinished, replacing, write_json
+from grasp_agent.data.dataset import META_NAME, described, read_meta
+from grasp_agent.data.shards import write_shard_files
+from grasp_agent.files.atomic import remove_unfinished, write_json
+from grasp_agent.files.digest import model_digest
 from grasp_agent.files.lock import locked
 from grasp_agent.models import load_world_model
 from grasp_agent.planning import GRASP, Alternate, GaussNewton, Lifted, TailResample
@@ -130,18 +132,22 @@ def collect(
     if workers is not None and workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
     out = Path(out)
-    meta = {"format": FORMAT, "settings": json.loads(json.dumps(asdict(settings)))}
+    asked = json.loads(json.dumps(asdict(settings)))
+    weights = None if settings.model is None else model_digest(load_world_model(settings.model))
     if (out / META_NAME).exists():
+        meta = read_meta(out)
         # Data collected before there was a choice say nothing of these.
-        there = {"model": None, "noise": 0.0, "pixels": False, **read_meta(out)["settings"], "steps": settings.steps}
-        if there != meta["settings"]:
-            asked = meta["settings"]
-            differing = sorted(k for k in there.keys() | asked.keys() if there.get(k) != asked.get(k))
+        there = {"model": None, "noise": 0.0, "pixels": False, **meta["settings"], "steps": settings.steps}
+        differing = sorted(k for k in there.keys() | asked.keys() if there.get(k) != asked.get(k))
+        if meta.get("weights", weights) != weights:
+            differing.append("weights of the model")
+        if differing:
             raise ValueError(
                 f"{out}: holds data of other settings (different: {', '.join(differing)}); choose a new folder"
             )
     for env_id in settings.env_ids:  # a mistake shows here, before anything is written
-        meta["goal_size"] = _check(env_id, settings)
+        goal_size = _check(env_id, settings)
+    meta = described(asked, goal_size=goal_size, **({} if weights is None else {"weights": weights}))
     with locked(out):
         remove_unfinished(out)
         write_json(out / META_NAME, meta)
@@ -192,10 +198,7 @@ def write_shard(settings: CollectSettings, out: Path, shard: int) -> None:
     }
     if states := [state for recording in recordings for state in recording.states]:
         arrays["states"] = np.stack(states)
-    with replacing(out / _shard_name(shard)) as folder:
-        folder.mkdir()
-        for name, array in arrays.items():
-            np.save(folder / f"{name}.npy", array)
+    write_shard_files(out / _shard_name(shard), arrays)
 
 
 class _Recording:

@@ -9,18 +9,25 @@ DATA/shard-00000/frames.npy           uint8   [frames, height, width, 3]; pictur
                  terminated.npy       bool    [frames]; whether the episode ended there, not by a time limit
                  states.npy           float64 [frames, state_dim]; simulator state, only for supervision and probes
                  lengths.npy          int64   [episodes], frames of each episode, in order
+                 sha256.json          the SHA-256 of each of these files
 
-Older data hold neither rewards nor terminated. A frame is what was observed at one time, a picture or a vector.
+Older data hold neither rewards nor terminated nor digests. A frame is what was observed at one time, a picture or a
+vector.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from grasp_agent.data.shards import OPTIONAL, read_shard
+from grasp_agent.files.digest import json_sha256, sha256
+from grasp_agent.files.reading import read_json
 
 META_NAME = "dataset.json"
 FORMAT = "grasp-agent episodes"
@@ -47,8 +54,8 @@ class EpisodeDataset:
 
     Raises:
         FileNotFoundError: not a data folder.
-        ValueError: none given, of another format, without a finished shard, with a damaged one, or of frames or
-            actions that do not fit the first folder's.
+        ValueError: none given, of another format, without a finished shard, with one that is damaged or was changed
+            since it was written, or of frames or actions that do not fit the first folder's.
     """
 
     def __init__(self, *folders: str | Path) -> None:
@@ -74,9 +81,13 @@ class EpisodeDataset:
             for shard in found:
                 name = taking_turns[int(shard.name.rpartition("-")[2]) % len(taking_turns)]
                 of_environment.append(environments.setdefault(name, len(environments)))
-        self._frames = [_observations(p) for p in shards]
+        with ThreadPoolExecutor() as pool:  # digests are computed on all cores
+            arrays = list(pool.map(read_shard, shards))
+        self._frames: list[NDArray[Any]] = [
+            of["frames"] if "frames" in of else of["vectors"].astype(np.float32, copy=False) for of in arrays
+        ]
         self._first = np.cumsum([0] + [len(f) for f in self._frames])
-        actions = [_load(p / "actions.npy") for p in shards]
+        actions = [of["actions"].astype(np.float32, copy=False) for of in arrays]
         for path, frames, moves in zip(shards, self._frames, actions, strict=True):
             if frames.shape[1:] != self._frames[0].shape[1:] or moves.shape[1:] != actions[0].shape[1:]:
                 raise ValueError(
@@ -88,19 +99,19 @@ class EpisodeDataset:
         if self._frames[0].ndim == 2:
             self.vectors = np.concatenate(self._frames)
         self.actions: NDArray[np.float32] = np.concatenate(actions)
-        self.rewards: NDArray[np.float32] | None = _joined(shards, "rewards")
-        self.terminated: NDArray[np.bool_] | None = _joined(shards, "terminated")
-        self.states: NDArray[np.float64] | None = _joined(shards, "states")
-        lengths = [_load(p / "lengths.npy") for p in shards]
+        joined = {name: _joined(name, shards, arrays) for name in OPTIONAL}
+        self.rewards: NDArray[np.float32] | None = joined["rewards"]
+        self.terminated: NDArray[np.bool_] | None = joined["terminated"]
+        self.states: NDArray[np.float64] | None = joined["states"]
+        lengths = [of["lengths"].astype(np.int64, copy=False) for of in arrays]
         self.lengths: NDArray[np.int64] = np.concatenate(lengths)
         self.source: NDArray[np.int64] = np.repeat(of_folder, [len(n) for n in lengths])
         self.environment: NDArray[np.int64] = np.repeat(of_environment, [len(n) for n in lengths])
-        for name, count in (("actions", len(self.actions)), ("lengths", int(self.lengths.sum()))):
-            if count != len(self):
-                raise ValueError(
-                    f"{folder}: expected {name} for its {len(self)} frames, got {count}; collect them again"
-                )
         self.starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(self.lengths)[:-1]]).astype(np.int64)
+
+    def digest(self) -> str:
+        """First 16 hex digits of the SHA-256 of actions and lengths, by which data are told from others."""
+        return sha256(self.actions.tobytes() + self.lengths.tobytes())[:16]
 
     def __len__(self) -> int:
         return int(self._first[-1])
@@ -182,29 +193,28 @@ class EpisodeDataset:
         return self.windows(episodes, 1)
 
 
-def _observations(shard: Path) -> NDArray[Any]:
-    """The frames of a shard, pictures (left on disk) or vectors."""
-    if (shard / "vectors.npy").is_file():
-        return _load(shard / "vectors.npy")
-    return _load(shard / "frames.npy", mmap=True)
+def _joined(name: str, shards: Sequence[Path], arrays: Sequence[dict[str, NDArray[Any]]]) -> NDArray[Any] | None:
+    """What all shards hold under a name, one after the other; None if all those of a folder lack it."""
+    for shard, of, first in zip(shards, arrays, [_first_of(shard.parent, shards) for shard in shards], strict=True):
+        there = arrays[first]
+        if (name in of) != (name in there) or (name in of and of[name].shape[1:] != there[name].shape[1:]):
+            raise ValueError(
+                f"{shard / name}.npy: expected an array like that of {shards[first].name}, or none where there is none,"
+                f" got another; remove {shard.name} and run `grasp-agent collect` again"
+            )
+    if not all(name in of and of[name].shape[1:] == arrays[0][name].shape[1:] for of in arrays):
+        return None
+    return np.concatenate([of[name] for of in arrays])
 
 
-def _joined(shards: list[Path], name: str) -> NDArray[Any] | None:
-    """What all shards hold under a name, one after the other; None if one lacks it."""
-    paths = [shard / f"{name}.npy" for shard in shards]
-    return np.concatenate([_load(path) for path in paths]) if all(path.is_file() for path in paths) else None
+def _first_of(folder: Path, shards: Sequence[Path]) -> int:
+    return next(number for number, shard in enumerate(shards) if shard.parent == folder)
 
 
-def _load(path: Path, mmap: bool = False) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r" if mmap else None)
-    except (OSError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{path}: expected a whole .npy file, got none or a damaged one ({reason}); remove {path.parent.name} "
-            "and run `grasp-agent collect` again"
-        ) from None
-    return array
+def described(settings: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The content of dataset.json, with the digest by which `read_meta` notices that it was changed."""
+    meta = {"format": FORMAT, "settings": settings, **more}
+    return {**meta, "sha256": json_sha256(meta)}
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -218,10 +228,18 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{folder}: expected a data folder with {META_NAME}; make one with `grasp-agent collect`"
         )
-    try:
-        meta = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ValueError(f"{path}: expected JSON, got something else; collect into a new folder") from None
+    meta = read_json(path)
     if not isinstance(meta, dict) or meta.get("format") != FORMAT or not isinstance(meta.get("settings"), dict):
         raise ValueError(f"{path}: expected format {FORMAT!r}; collect into a new folder")
+    names, goal_size = meta["settings"].get("env_ids", []), meta.get("goal_size", 0)
+    told = {key: value for key, value in meta.items() if key != "sha256"}
+    if meta.get("sha256", json_sha256(told)) != json_sha256(told):  # older data have none
+        raise ValueError(
+            f"{path}: expected what was written there, got something that was changed since (its SHA-256 differs); put"
+            " it back as it was, or collect into a new folder"
+        )
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"{path}: expected a list of environment ids under 'env_ids', got {str(names)[:60]}")
+    if not isinstance(goal_size, int) or goal_size < 0:
+        raise ValueError(f"{path}: expected a whole number of 0 or more under 'goal_size', got {str(goal_size)[:60]}")
     return meta

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import gymnasium as gym
 from gymnasium import spaces
+from torch import nn
 
 from grasp_agent.agent.agent import MPCAgent
 from grasp_agent.evaluation.sb3 import load_policy
@@ -105,7 +106,11 @@ def _make_entrant(name: str, participant: Any, trust: bool) -> Entrant:
             f" or an agent, got {str(participant)!r}"
         )
     if callable(getattr(participant, "predict", None)):
-        return PolicyEntrant(participant, {"class": f"{type(participant).__module__}.{type(participant).__qualname__}"})
+        identity = {"class": f"{type(participant).__module__}.{type(participant).__qualname__}"}
+        network = getattr(participant, "policy", participant)  # of a stable-baselines3 algorithm, or the object itself
+        if isinstance(network, nn.Module):
+            identity["weights"] = model_digest(network)
+        return PolicyEntrant(participant, identity)
     raise TypeError(
         f"entrant {name!r}: expected an MPCAgent, an object with predict, a .zip path or one of"
         f" {', '.join(REFERENCES)}, got {type(participant).__name__}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,34 @@ class EpisodeResult:
     steps_to_success: int | None
     latency_p50_ms: float
     latency_p95_ms: float
+
+
+def misfit(row: EpisodeResult, settings: Mapping[str, Any]) -> str | None:
+    """What of a row an evaluation with these settings cannot have made, in a sentence; None if it can have."""
+    entrants, seeds = settings["entrants"], settings["seeds"]
+    if row.entrant not in entrants:
+        return f"expected a row of {' or '.join(entrants)}, got one of {row.entrant[:40]!r}"
+    if not 0 <= row.episode < len(seeds):
+        return f"expected an episode from 0 to {len(seeds) - 1}, got {row.episode}"
+    solved, steps = row.success, row.steps_to_success
+    numbers = (row.total_return, row.best_progress or 0.0, row.latency_p50_ms, row.latency_p95_ms)
+    checks = {
+        f"the seed {seeds[row.episode]}": row.seed == seeds[row.episode],
+        "finite numbers": all(map(math.isfinite, numbers)),
+        "latencies of 0 or more": min(row.latency_p50_ms, row.latency_p95_ms) >= 0,
+        "at least one step": row.steps >= 1,
+        "1, 0 or nothing for success": solved in (0, 1, None) and row.success_final in (0, 1, None),
+        "both kinds of success or none": (solved is None) == (row.success_final is None),
+        "success at any step where there is some at the last": (row.success_final or 0) <= (solved or 0),
+        "steps to success where there is success": (steps is not None) == (solved == 1),
+        "success within the episode": steps is None or 1 <= steps <= row.steps,
+    }
+    wrong = next((what for what, holds in checks.items() if not holds), None)
+    return None if wrong is None else f"expected {wrong} in {row.entrant}'s episode {row.episode}, got {_told(row)}"
+
+
+def _told(row: EpisodeResult) -> str:
+    return ", ".join(f"{name} {value}" for name, value in asdict(row).items() if name not in ("entrant", "episode"))
 
 
 @dataclass(frozen=True)

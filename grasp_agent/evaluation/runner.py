@@ -11,15 +11,15 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from grasp_agent.evaluation.policies import AgentEntrant, Entrant, make_entrants
-from grasp_agent.evaluation.results import EpisodeResult, Results
+from grasp_agent.evaluation.policies import AgentEntrant, Entrant, ReferenceEntrant, make_entrants
+from grasp_agent.evaluation.results import EpisodeResult, Results, misfit
 from grasp_agent.evaluation.scoring import SameEpisodes, Scorer
 from grasp_agent.files.lock import locked
 from grasp_agent.files.progress import progress_bar
 from grasp_agent.files.records import Records, as_columns
 from grasp_agent.rollouts.environments import make_env
 from grasp_agent.rollouts.vector import Episode, play
-from grasp_agent.rollouts.workers import in_processes
+from grasp_agent.rollouts.workers import in_processes, one_thread
 from grasp_agent.tasks import task_for
 
 STAGE = "results"
@@ -46,9 +46,9 @@ def evaluate(
 
     Each entrant gets its own environments with the observation it needs (an agent pictures of its world model's
     size, a saved policy the observation it was trained on); reset with the same seed, they start the same
-    episode, which is verified. The entrants take turns, in this process or in several. Results do not depend on how
-    many, save the latencies, for which each process has a core of its own at best. On the batch they depend by
-    rounding alone: an agent's actions differ by about 1e-6.
+    episode, which is verified. The entrants take turns, in this process or in several. With batch 1 results do not
+    depend on how many processes of one thread there are, save the latencies, for which each has a core of its own at
+    best. On the batch and on the number of threads they depend by rounding: an agent's actions differ by about 3e-6.
 
     Args:
         entrants: name to participant; the first is the one the others are compared to. See `make_entrants`.
@@ -89,16 +89,20 @@ def evaluate(
             "env_kwargs": common,
             "seeds": seeds,
             "batch": batch,
+            "threads": _threads(participants, workers),
             "entrants": match.described,
         }
         records = None
         rows: list[EpisodeResult] = []
         if out is not None:
-            records = Records(stack.enter_context(locked(out)), STAGE, EpisodeResult, settings)
+            folder = stack.enter_context(locked(out))
+            records = Records(folder, STAGE, EpisodeResult, settings, misfit=misfit, key=_key)
             rows += records.rows
         jobs = _jobs(names, seeds, rows, batch, workers)
         with progress_bar(progress) as bar:
             task = bar.add_task("evaluating", total=len(seeds) * len(names), completed=len(rows))
+            if workers > 1:
+                stack.enter_context(one_thread())  # the last job may be played here: as a worker would
             for played in _play_all(match, jobs, min(workers, len(jobs))):
                 if records is not None:
                     records.append(played)
@@ -112,6 +116,17 @@ def evaluate(
         if records is not None:
             records.finish(order, summary=[as_columns(entrant) for entrant in results.summary()])
     return results
+
+
+def _key(row: EpisodeResult) -> tuple[str, int]:
+    return row.entrant, row.episode
+
+
+def _threads(participants: Mapping[str, Entrant], workers: int) -> int | None:
+    """Threads of PyTorch that every process computes with, on which sums depend; None if nobody computes."""
+    if all(isinstance(entrant, ReferenceEntrant) for entrant in participants.values()):
+        return None
+    return 1 if workers > 1 else torch.get_num_threads()
 
 
 def _refuse_seconds(participants: Mapping[str, Entrant], batch: int) -> None:
@@ -132,7 +147,7 @@ Job = list[tuple[Episode, list[str]]]
 def _jobs(
     names: Sequence[str], seeds: Sequence[int], rows: Sequence[EpisodeResult], batch: int, workers: int
 ) -> list[Job]:
-    played = {(row.entrant, row.episode) for row in rows}
+    played = set(map(_key, rows))
     to_play = [
         (Episode(index, seed, policy_seed=seed), missing)
         for index, seed in enumerate(seeds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from numbers import Number
 from typing import Any
@@ -32,16 +33,22 @@ class Scorer:
         """Take a time step in; return the episode's result if it is the last one.
 
         Raises:
-            ValueError: the environment does not report success, and must.
+            ValueError: the environment does not report success, and must, or its rewards or progress are not finite.
         """
         at = step.episode.index
+        progress = self.task.progress(step.info)
+        for name, number in (("reward", step.reward), ("progress", progress)):
+            if number is not None and not math.isfinite(number):
+                raise ValueError(
+                    f"{self.entrant}, seed {step.episode.seed}: expected a finite {name} from the environment, got"
+                    f" {number} at step {step.number}"
+                )
         if step.number == 0:
             self._rewards[at], self._solved[at], self._progress[at], self._milliseconds[at] = [], [], [], []
         else:
             self._rewards[at].append(step.reward)
             self._solved[at].append(self.task.solved(step.info))
             self._milliseconds[at].append(1000 * step.seconds)
-        progress = self.task.progress(step.info)
         if progress is not None:
             self._progress[at].append(progress)
         return self._result(step) if step.last else None

@@ -6,8 +6,9 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def filling(folder: str | Path, last: str) -> Iterator[Path]:
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file, see `replacing`."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")  # the same bytes on every system
 
 
 def write_json(path: str | Path, content: Any, *, allow_nan: bool = True) -> None:
@@ -141,8 +142,8 @@ def _naming(path: Path, temporary: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # Some libraries report a full disk in words of their own: one more write tells.
-        refusal = error if isinstance(error, OSError) else _refusal(temporary)
+        # Some libraries report a full disk in words of their own, some without a number: one more write tells.
+        refusal = error if isinstance(error, OSError) and error.errno is not None else _refusal(temporary)
         if refusal is None or refusal.errno is None:
             raise
         named = Path(os.fsdecode(refusal.filename2 or refusal.filename or temporary))
@@ -165,7 +166,20 @@ def _refusal(temporary: Path) -> OSError | None:
     return None
 
 
+def surely(clean_up: Callable[[], None]) -> None:
+    """Clean up to the end, and only then be stopped by a Ctrl-C that came meanwhile."""
+    try:
+        clean_up()
+    except KeyboardInterrupt:
+        clean_up()
+        raise
+
+
 def _remove(path: Path) -> None:
+    surely(partial(_remove_once, path))
+
+
+def _remove_once(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:

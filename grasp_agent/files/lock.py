@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from grasp_agent.files.atomic import surely
 
 LOCK_NAME, HOLDER_NAME = ".lock", ".lock-holder"
 
@@ -39,10 +42,14 @@ def locked(folder: str | Path) -> Iterator[Path]:
             raise
         raise OSError(error.errno, error.strerror, str(folder)) from error
     finally:
-        for file in (holder, folder / LOCK_NAME):  # on Windows the latter goes with the lock
-            with suppress(OSError):
-                file.unlink()
-        lock.release()
+        surely(partial(_release, lock, holder))
+
+
+def _release(lock: FileLock, holder: Path) -> None:
+    for file in (holder, Path(lock.lock_file)):  # on Windows the latter goes with the lock
+        with suppress(OSError):
+            file.unlink()
+    lock.release()
 
 
 def _holder(file: Path) -> str:

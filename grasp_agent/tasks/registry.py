@@ -110,7 +110,7 @@ def foreign_to(env_id: str, env_kwargs: Mapping[str, Any], model: WorldModel) ->
     def world(name: str, kwargs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         task = task_for(name)
         shown = {*task.picture_kwargs, *(key for one in task.policy_kwargs for key in one), RENDERED}
-        no_matter = {*shown, *task.goal_kwargs, HINDSIGHT, GOAL_IMAGE}
+        no_matter = {*shown, *task.goal_kwargs, HINDSIGHT, GOAL_IMAGE, "max_episode_steps"}
         return bare_id(name), {key: value for key, value in kwargs.items() if key not in no_matter}
 
     ids = task_for(env_id).env_ids

@@ -9,6 +9,9 @@ from typing import Any
 from grasp_agent.files.atomic import write_json
 from grasp_agent.files.reading import read_json
 
+_LATER = {"weights", "episodes", "device", "threads"}
+"""What older versions did not note."""
+
 
 def claim(out: Path, settings: dict[str, Any]) -> None:
     """Note in `out` what is trained there, so that two trainings are never mixed in one folder.
@@ -30,6 +33,13 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
         there = dict(read_json(path))
     except (ValueError, TypeError):
         raise ValueError(f"{path}: expected the settings of a training, got something else; {advice}") from None
-    if there != settings:
-        parts = sorted(k for k in there.keys() | settings.keys() if there.get(k) != settings.get(k))
-        raise ValueError(f"{out}: holds a training with another {' and '.join(parts)}; {advice}")
+    there = {**{key: settings[key] for key in _LATER & settings.keys()}, **there}
+    parts = sorted(key for key in there.keys() | settings.keys() if there.get(key) != settings.get(key))
+    if parts:
+        told = [
+            f"{key} ({there.get(key)}, not {settings.get(key)})"
+            if all(isinstance(one.get(key), int | str | None) for one in (there, settings))
+            else key
+            for key in parts
+        ]
+        raise ValueError(f"{path}: holds a training with another {' and '.join(told)}; {advice}")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 import time
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -169,9 +169,11 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(row, dict) and isinstance(row.get("stage"), str) and isinstance(row.get("step"), int):
+            rows.append(row)
     return rows
 
 
@@ -205,11 +207,14 @@ def _resume(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, dev
         return 0
     advice = "choose a new output folder"
     try:
+        with zipfile.ZipFile(path) as archive:  # PyTorch does not compare the checksums
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"its {damaged} is not what was written")
         state = torch.load(path, map_location=device, weights_only=True)
         module.load_state_dict(state["module"])
         optimiser.load_state_dict(state["optimiser"])
         step, steps = int(state["step"]), int(state["steps"])
-    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged archive can fail in any way
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: cannot be continued, damaged or not of this training ({first}); {advice}") from None
     if steps != stage.steps:

@@ -19,6 +19,7 @@ import torch
 
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.files.atomic import remove_unfinished, write_json
+from grasp_agent.files.digest import model_digest
 from grasp_agent.files.lock import locked
 from grasp_agent.models.io import load_world_model, save_pretrained
 from grasp_agent.models.registry import SavedModel, kind_of
@@ -54,7 +55,8 @@ def train(
         The metrics, also written to metrics.json.
 
     Raises:
-        ValueError: the data do not fit the recipe, or `out` was begun with another recipe.
+        ValueError: the data do not fit the recipe, or `out` was begun with another recipe, other data, another initial
+            model, on another device or with another number of threads: the weights would differ by rounding.
         ImportError: the recipe needs a package that is not installed.
         RuntimeError: another run writes to `out`.
     """
@@ -72,13 +74,16 @@ def train(
     with torch.random.fork_rng():  # initial weights by seed, the caller's generator untouched
         torch.manual_seed(recipe.seed)
         model = recipe.build(data, training, held_out)
+    begun_with = None
     if initial is not None:
-        model = _begun_from(initial, model)
+        saved = load_world_model(initial)
+        model, begun_with = _begun_from(initial, saved, model), model_digest(saved)
     model.to(device)
     # Only now that nothing can be wrong with the arguments any more is the folder taken.
     began_from = None if initial is None else str(initial)
     with locked(out):
-        claim(out, {"recipe": asdict(recipe), "data": data.settings, "frames": len(data), "initial": began_from})
+        settings = {"recipe": asdict(recipe), "data": data.settings, "frames": len(data), "initial": began_from}
+        claim(out, {**settings, "episodes": data.digest(), "weights": begun_with, **_arithmetic(device)})
         remove_unfinished(out)
         run = Run(model, data, training, held_out, out, on_message or (lambda text: None))
         return _run(run, recipe, device, on_log)
@@ -111,16 +116,21 @@ def _run(run: Run, recipe: Recipe, device: str | torch.device, on_log: OnLog | N
     return metrics
 
 
+def _arithmetic(device: str | torch.device) -> dict[str, Any]:
+    """What sums are rounded by: where they are taken, and on a CPU in how many parts."""
+    kind = torch.device(device).type
+    return {"device": kind, "threads": torch.get_num_threads() if kind == "cpu" else None}
+
+
 OF_THE_DATA = ("action_limit", "distance_weights")
 """What new data, or the recipe, may change in a model that training begins from."""
 
 
-def _begun_from(name: str | Path, model: SavedModel) -> SavedModel:
+def _begun_from(name: str | Path, there: SavedModel, model: SavedModel) -> SavedModel:
     """The recipe's model with the weights of a saved one of the same sizes, and with the units that they are made for.
 
     Sizes are whole numbers in the config. Other settings, such as the action that counts as 1, belong to the weights.
     """
-    there = load_world_model(name)
     weights, wanted = there.state_dict(), model.state_dict()
     foreign = sorted(k for k, v in weights.items() if k not in wanted or wanted[k].shape != v.shape)
     if foreign or type(there) is not type(model):

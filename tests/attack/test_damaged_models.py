@@ -16,6 +16,7 @@ from tiny_model import TINY
 
 from grasp_agent.models import LatentWorldModel, from_pretrained, save_pretrained
 
+AREA = "damaged model folders"
 FLIPS, CUTS = 60, 20
 
 

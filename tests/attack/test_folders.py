@@ -20,6 +20,7 @@ from grasp_agent.data import CollectSettings
 from grasp_agent.files.lock import locked
 from grasp_agent.training.representation import RepresentationTask
 
+AREA = "folders in use, or that cannot be made"
 FULL = os.strerror(errno.ENOSPC)
 
 

@@ -14,6 +14,8 @@ from grasp_agent.files import reading
 from grasp_agent.models.dino_wm import inert_pickle
 from grasp_agent.models.dino_wm.inert_pickle import Inert, read_inert, state_dict
 
+AREA = "hostile checkpoints"
+
 
 def hostile(folder: Path, program: bytes, **storages: bytes) -> Path:
     """A file as `torch.save` writes it, around a pickle that is written by hand."""

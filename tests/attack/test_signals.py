@@ -11,27 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
+from attacks import STOPPED
+from processes import children
 
 from grasp_agent.cli import app
 from grasp_agent.rollouts.workers import in_processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the list of processes of Linux")
 
-HINT = "grasp-agent: stopped; what is finished is kept, the same command goes on from there\n"
-
-
-def children(process: int) -> set[int]:
-    """Those that work, so not the one that Python keeps for cleaning up."""
-    found = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "stat").read_text().rpartition(")")[2].split()
-            command = (folder / "cmdline").read_bytes()
-        except OSError:  # it has just ended
-            continue
-        if int(words[1]) == process and words[0] != "Z" and b"spawn_main" in command:
-            found.add(int(folder.name))
-    return found
+AREA = "programs with workers that are told to stop"
 
 
 def test_the_workers_end_with_the_program(tmp_path: Path) -> None:
@@ -51,7 +39,7 @@ def test_the_workers_end_with_the_program(tmp_path: Path) -> None:
             _, said = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert (process.returncode, said) == (143, HINT)
+    assert (process.returncode, said) == (143, STOPPED + "\n")
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers), "a worker lives on"
     assert not list(data.glob(".*"))
     assert os.listdir(data) == ["dataset.json"] or list(data.glob("shard-*"))

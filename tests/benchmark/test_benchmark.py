@@ -43,7 +43,7 @@ from grasp_agent.benchmark.summaries import summarise_closed, summarise_open
 from grasp_agent.cli import main
 from grasp_agent.core.types import Budget
 from grasp_agent.evaluation.statistics import mcnemar_exact
-from grasp_agent.files.records import write_rows
+from grasp_agent.files.records import Records
 from grasp_agent.models import LatentWorldModel, save_pretrained
 from grasp_agent.models.planar_push import PLANAR_PUSH
 from grasp_agent.objectives.goal_distance import GoalDistance
@@ -281,7 +281,7 @@ def test_a_killed_stage_goes_on_to_the_same_rows(model: str, tmp_path: Path) -> 
     assert [(row.planner, row.goal) for row in whole] == [(n, g) for n in ("gd", "cem") for g in (5, 6, 7)]
 
     (tmp_path / "a" / "open.csv").unlink()  # killed after the first batch
-    write_rows(tmp_path / "a" / "open.parts" / "000000.csv", OpenRow, whole[:2])
+    Records(tmp_path / "a", "open", OpenRow, None).append(whole[:2])
     again = Benchmark(model, tmp_path / "a", batch=2, workers=2, progress=False)
     assert again.open_loop(contestants, [6], [5, 6, 7], 0.02) == whole
     assert (tmp_path / "a" / "open.csv").read_text() == written

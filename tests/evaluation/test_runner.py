@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,16 @@ SEEDS = [3, 4, 5]
 DESCENT = MultiStart(GradientDescent(), restarts=2, refresh=1)
 
 
+@pytest.fixture
+def threads_put_back() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
 def make_agent(**options: Any) -> MPCAgent:
-    return MPCAgent(DotModel(), SQUARE, DESCENT, **{"horizon": 4, "budget": Budget(iterations=8), **options})
+    options = {"planner": DESCENT, "horizon": 4, "budget": Budget(iterations=8), **options}
+    return MPCAgent(DotModel(), SQUARE, **options)
 
 
 def deterministic(results: Results) -> list[tuple[Any, ...]]:
@@ -277,15 +286,19 @@ def test_a_finished_run_is_read_back_without_playing(tmp_path: Path) -> None:
     [
         ({"seeds": [2]}, "seeds"),
         ({"batch": 2}, "batch"),
+        ({"threads": 2}, "threads"),
         ({"env_kwargs": {"limit": 3}}, "env_kwargs"),
         ({"first_budget": Budget(iterations=9)}, r"entrants\.gd\.first_budget\.iterations"),
         ({"objective": GoalDistance(weights=torch.tensor([1.0, 0.5]))}, r"entrants\.gd\.objective"),
         ({"objective": GoalDistance(running=0.0)}, r"entrants\.gd\.objective"),
+        ({"planner": MultiStart(GradientDescent(), restarts=3)}, r"entrants\.gd\.planner"),
     ],
 )
+@pytest.mark.usefixtures("threads_put_back")
 def test_a_run_with_other_settings_is_not_continued(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
     def run(**changed: Any) -> None:
-        options = {name: changed.pop(name) for name in ("first_budget", "objective") if name in changed}
+        options = {name: changed.pop(name) for name in ("first_budget", "objective", "planner") if name in changed}
+        torch.set_num_threads(changed.pop("threads", 1))
         arguments = {"seeds": [1], "env_kwargs": {"limit": 2}, **changed}
         evaluate({"gd": make_agent(**options)}, ENV_ID, out=tmp_path, progress=False, **arguments)
 

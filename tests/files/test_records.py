@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from grasp_agent.files import records
+from grasp_agent.files.atomic import write_json, write_text
 from grasp_agent.files.records import Records, as_columns, columns
 
 
@@ -35,6 +36,10 @@ def opened(folder: Path, **changes: Any) -> Records[Shot]:
     return Records(folder, "open", Shot, {**SETTINGS, **changes}, extendable=["players"])
 
 
+def parts(folder: Path) -> list[Path]:
+    return sorted((folder / "open.parts").iterdir())
+
+
 def order(row: Shot) -> Any:
     return row.goal, row.player
 
@@ -54,12 +59,13 @@ def test_rows_written_and_read_back_are_the_same(tmp_path: Path) -> None:
 def test_every_job_has_a_file_of_its_own_that_is_never_written_again(tmp_path: Path) -> None:
     records = opened(tmp_path)
     records.append([shot("x", 1), shot("x", 2)])
-    before = (tmp_path / "open.parts" / "000000.csv").stat().st_mtime_ns
+    (first,) = parts(tmp_path)
+    before = first.stat().st_mtime_ns
     records.append([shot("y", 1)])
     resumed = opened(tmp_path)
     resumed.append([shot("y", 2)])
-    assert sorted(files(tmp_path)) == ["open.json", *(f"open.parts/00000{i}.csv" for i in range(3))]
-    assert (tmp_path / "open.parts" / "000000.csv").stat().st_mtime_ns == before
+    assert [part.name[:7] for part in parts(tmp_path)] == [f"00000{i}-" for i in range(3)]
+    assert first.stat().st_mtime_ns == before
     assert [(row.player, row.goal) for row in resumed.rows] == [("x", 1), ("x", 2), ("y", 1), ("y", 2)]
 
 
@@ -98,10 +104,11 @@ def test_a_finished_run_takes_more_rows(tmp_path: Path) -> None:
 def test_a_run_killed_while_it_merged_has_no_row_twice(tmp_path: Path) -> None:
     records = opened(tmp_path)
     records.append([shot("x", 1, cost=math.nan), shot("x", 2)])
-    part = (tmp_path / "open.parts" / "000000.csv").read_bytes()
+    (part,) = parts(tmp_path)
+    content = part.read_bytes()
     records.finish(order)
     (tmp_path / "open.parts").mkdir()
-    (tmp_path / "open.parts" / "000000.csv").write_bytes(part)
+    part.write_bytes(content)
     (tmp_path / "open.parts" / ".partial-000001.csv").write_text("player,go")
     assert [row.goal for row in opened(tmp_path).rows] == [1, 2]
 
@@ -166,14 +173,14 @@ def test_stages_share_a_folder(tmp_path: Path) -> None:
         ("open.json", "[]"),
         ("open.csv", "player,goal\nx,0\n"),
         ("open.csv", "player,goal,return,steps,cost\nx,one,1,,\n"),
-        ("open.parts/000000.csv", ""),
-        ("open.parts/000000.csv", "goal,player\n"),
-        ("open.parts/000000.csv", "player,goal,return,steps,cost\nx,1\n"),
+        ("part", ""),
+        ("part", "goal,player\n"),
+        ("part", "player,goal,return,steps,cost\nx,1\n"),
     ],
 )
 def test_damaged_files_are_refused_in_one_sentence(tmp_path: Path, name: str, content: str) -> None:
     opened(tmp_path).append([shot("x", 1)])
-    (tmp_path / name).write_text(content)
+    (parts(tmp_path)[0] if name == "part" else tmp_path / name).write_text(content)
     before = files(tmp_path)
     with pytest.raises(ValueError, match=r"expected open.json and open.csv of an earlier run.*use another") as caught:
         opened(tmp_path)
@@ -234,3 +241,129 @@ def test_files_that_are_no_parts_are_left_alone(tmp_path: Path) -> None:
     again = opened(tmp_path)
     again.append([shot("x", 2)])
     assert [row.goal for row in opened(tmp_path).rows] == [1, 2]
+
+
+# ---- what was changed since -----------------------------------------------------------------------------------
+
+
+def finished(folder: Path, **changes: Any) -> Path:
+    records = opened(folder, **changes)
+    records.append([shot("x", 1), shot("x", 2)])
+    records.finish(order)
+    return folder
+
+
+def edited(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("x,1,", "x,3,"), ("0.66", "0.67"), ("x,2", "x,1"), ("player", "player"), ("\n", "\r\n")]
+)
+def test_a_changed_table_is_refused_by_its_name(tmp_path: Path, old: str, new: str) -> None:
+    finished(tmp_path)
+    edited(tmp_path / "open.csv", old, new)
+    before = files(tmp_path)
+    if old == new:
+        assert len(opened(tmp_path).rows) == 2
+    else:
+        with pytest.raises(ValueError, match=r"open\.csv: expected the file that the earlier run wrote") as caught:
+            opened(tmp_path)
+        assert "\n" not in str(caught.value)
+    assert files(tmp_path) == before
+
+
+def test_a_changed_part_is_refused_and_a_missing_one_is_made_again(tmp_path: Path) -> None:
+    records = opened(tmp_path)
+    records.append([shot("x", 1)])
+    records.append([shot("x", 2)])
+    first, second = parts(tmp_path)
+    first.unlink()
+    assert [row.goal for row in opened(tmp_path).rows] == [2]
+    edited(second, "x,2", "x,4")
+    with pytest.raises(ValueError, match=rf"{second.name}: expected the file that the earlier run wrote"):
+        opened(tmp_path)
+
+
+def test_entries_that_nobody_added_are_refused(tmp_path: Path) -> None:
+    finished(tmp_path)
+    edited(tmp_path / "open.json", '"players": {', '"players": {"nobody": {},')
+    with pytest.raises(ValueError, match=r"open\.json: expected the file that the earlier run wrote"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("noted", [5, [], None, {"settings": 3}, {"open.csv": 5}, {"open.csv": {}}])
+def test_digests_of_another_kind_are_no_digests(tmp_path: Path, noted: Any) -> None:
+    finished(tmp_path)
+    content = json.loads((tmp_path / "open.json").read_text())
+    (tmp_path / "open.json").write_text(json.dumps({**content, "sha256": noted}))
+    with pytest.raises(ValueError, match="expected the file that the earlier run wrote"):
+        opened(tmp_path)
+
+
+def test_files_of_older_versions_have_no_digests_and_go_on(tmp_path: Path) -> None:
+    finished(tmp_path)
+    content = json.loads((tmp_path / "open.json").read_text())
+    del content["sha256"]
+    (tmp_path / "open.json").write_text(json.dumps(content))
+    records = opened(tmp_path)
+    records.append([shot("x", 3)])
+    records.finish(order)
+    assert len(opened(tmp_path).rows) == 3
+    assert "open.csv" in json.loads((tmp_path / "open.json").read_text())["sha256"]
+
+
+def test_a_run_killed_at_any_moment_of_its_end_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever of description, table and parts is already new."""
+    finished(tmp_path / "whole")
+    more = opened(tmp_path / "whole")
+    more.append([shot("y", 1)])
+    more.finish(order, summary=3)
+    for writes in range(5):
+        folder = finished(tmp_path / str(writes))
+        left = [writes]
+
+        def killed(path: Path, *content: Any, left: list[int] = left, **options: Any) -> None:
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            (write_text if path.suffix == ".csv" else write_json)(path, *content, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(records, "write_text", killed)
+            patch.setattr(records, "write_json", killed)
+            again = opened(folder)
+            try:
+                again.append([shot("y", 1)])
+                again.finish(order, summary=3)
+            except KeyboardInterrupt:
+                assert writes < 4
+        again = opened(folder)
+        if again.missing("player", ["y"]):
+            again.append([shot("y", 1)])
+        again.finish(order, summary=3)
+        assert files(folder) == files(tmp_path / "whole")
+
+
+def test_rows_that_do_not_suit_are_named_before_anything_is_written(tmp_path: Path) -> None:
+    def misfit(row: Shot, settings: Any) -> str | None:
+        return None if row.player in settings["players"] else f"expected x, got {row.player}"
+
+    records = opened(tmp_path)
+    records.append([shot("x", 1), shot("z", 2)])
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=r"open\.parts/000000-\w+\.csv: expected x, got z; put the file back"):
+        Records(tmp_path, "open", Shot, SETTINGS, ["players"], misfit)
+    records.append([shot("x", 1, steps=9)])
+    with pytest.raises(ValueError, match=r"000001-\w+\.csv: expected one row of a kind, got two that differ \(x, 1"):
+        Records(tmp_path, "open", Shot, SETTINGS, ["players"], key=lambda row: (row.player, row.goal))
+    assert {name: files(tmp_path)[name] for name in before} == before
+
+
+def test_without_settings_those_of_the_folder_are_taken(tmp_path: Path) -> None:
+    finished(tmp_path)
+    before = files(tmp_path)
+    records = Records(tmp_path, "open", Shot, None, ["players"])
+    assert records.settings == SETTINGS and len(records.rows) == 2 and files(tmp_path) == before

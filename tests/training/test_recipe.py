@@ -22,7 +22,13 @@ from PIL import Image
 from grasp_agent.agent.agent import MPCAgent
 from grasp_agent.core.types import Budget
 from grasp_agent.data import EpisodeDataset
-from grasp_agent.models import JointEmbeddingModel, LatentWorldModel, WorldModelConfig, load_world_model
+from grasp_agent.models import (
+    JointEmbeddingModel,
+    LatentWorldModel,
+    WorldModelConfig,
+    load_world_model,
+    save_pretrained,
+)
 from grasp_agent.models.planar_push import PLANAR_PUSH
 from grasp_agent.planning import GRASP
 from grasp_agent.training import RECIPES, JointRecipe, LatentRecipe, make_recipe, register_recipe, train
@@ -163,6 +169,17 @@ def test_two_trainings_are_never_mixed(pusht_data: EpisodeDataset, tiny_recipe: 
     grown.settings = [{**grown.settings[0], "steps": 9}]
     with pytest.raises(ValueError, match="holds a training with another data; choose"):
         train(grown, recipe, tmp_path)
+    other = EpisodeDataset(pusht_data.folder)
+    other.actions[0] += 0.1
+    with pytest.raises(ValueError, match=r"another episodes \(\w+, not \w+\); choose"):
+        train(other, recipe, tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        with pytest.raises(ValueError, match=rf"another threads \({threads}, not {threads + 1}\); choose"):
+            train(pusht_data, recipe, tmp_path)
+    finally:
+        torch.set_num_threads(threads)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     (tmp_path / "training.json").write_text("[1, 2]")
     with pytest.raises(ValueError, match=r"training\.json: expected the settings of a training"):
@@ -364,3 +381,29 @@ def test_a_recipe_of_ones_own(pusht_data: EpisodeDataset, tmp_path: Path, monkey
     with pytest.raises(ValueError, match="too few frames"):
         train(pusht_data, few, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_another_initial_model_under_the_same_name_is_noticed(
+    pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe("planar_push", steps=1)
+    initial = tmp_path / "initial"
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_pretrained(LatentWorldModel(recipe.model), initial)
+        if seed == 0:
+            train(pusht_data, recipe, tmp_path / "out", initial=initial)
+    with pytest.raises(ValueError, match=r"holds a training with another weights \(\w+, not \w+\)"):
+        train(pusht_data, recipe, tmp_path / "out", initial=initial)
+
+
+def test_a_training_of_an_older_version_goes_on(
+    pusht_data: EpisodeDataset, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe("planar_push", steps=1)
+    train(pusht_data, recipe, tmp_path)
+    noted = json.loads((tmp_path / "training.json").read_text())
+    for name in ("episodes", "weights", "device", "threads"):
+        del noted[name]
+    (tmp_path / "training.json").write_text(json.dumps(noted))
+    train(pusht_data, recipe, tmp_path)
