@@ -33,7 +33,7 @@ from grasp_agent.agent.history import ActionLimits, History
 from grasp_agent.agent.model import made_ready
 from grasp_agent.agent.observations import AnyObservation, Array, ObservationReader, read_flags
 from grasp_agent.agent.state import AgentState, Diagnostics, joined_plans
-from grasp_agent.core.capabilities import action_limit_of, image_size_of, look_ahead_of, needs_goal
+from grasp_agent.core.capabilities import action_limit_of, image_size_of, look_ahead_of, needs_goal, proprio_dim_of
 from grasp_agent.core.checks import usable_device, whole_number
 from grasp_agent.core.rows import replace_rows, select_rows
 from grasp_agent.core.types import Budget, Objective, Plan, Problem, WorldModel
@@ -116,7 +116,9 @@ class MPCAgent:
         self._code = ActionCode(action_space)
         self._code.check_size(world_model.action_dim)
         self.action_space = self._code.space
-        self._reader = ObservationReader(image_size_of(world_model), needs_goal(self.objective))
+        self._reader = ObservationReader(
+            image_size_of(world_model), needs_goal(self.objective), proprio_dim_of(world_model)
+        )
         like = made_ready(world_model, usable_device(device))
         self._limits = ActionLimits.of(self._code.low, self._code.high, action_limit_of(world_model), like)
         self.device, self.dtype = like.device, like.dtype
@@ -155,7 +157,7 @@ class MPCAgent:
             TypeError, ValueError: a goal that is no observation, or a seed that is no whole number.
         """
         seed = self.seed if seed is None else whole_number("seed", seed)
-        self._given_goal = None if goal is None else np.array(self._reader.read_array("goal", goal)[0])  # a copy
+        self._given_goal = None if goal is None else np.array(self._reader.read_goal("goal", goal))  # a copy
         self._state = None
         self.seed = seed
 
@@ -370,11 +372,16 @@ class MPCAgent:
 
     def _encode(self, inputs: Array) -> Tensor:
         """Encode checked inputs [B, ...] to latents [B, *S]."""
-        tensor = torch.from_numpy(np.array(inputs)).to(self.device)
-        if self._reader.image_size is None:
-            tensor = tensor.to(self.dtype)
+
+        def tensor(array: Array) -> Tensor:
+            moved = torch.from_numpy(np.array(array)).to(self.device)
+            return moved if moved.dtype == torch.uint8 else moved.to(self.dtype)
+
+        names = inputs.dtype.names
         try:
-            latent = self.world_model.encode(tensor)
+            latent = self.world_model.encode(
+                tensor(inputs) if names is None else {name: tensor(inputs[name]) for name in names}
+            )
         except RuntimeError as error:
             raise ValueError(
                 f"observation: expected what the world model was trained on, got shape"

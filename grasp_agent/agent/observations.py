@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from grasp_agent.core.capabilities import PROPRIO_KEYS
 from grasp_agent.core.checks import shown
 
 Array = NDArray[Any]
@@ -35,18 +36,21 @@ class ObservationReader:
     Attributes:
         image_size: side of the square images that are expected; None expects vectors.
         needs_goal: whether an observation without a goal is an error; else it is its own goal.
+        proprio_dim: numbers of proprioception that are expected beside images. Both then travel as one structured array
+            [B] with the fields "pixels" and "proprio".
     """
 
     image_size: int | None
     needs_goal: bool = True
+    proprio_dim: int = 0
 
     def read(self, observation: AnyObservation, given_goal: Array | None) -> tuple[Array, Array, bool]:
         """Check an observation and find its goal.
 
         Args:
-            observation: an array, or a dictionary with one of `IMAGE_KEYS`, or with vectors as `vector_in` reads them,
-                and perhaps `GOAL_KEYS`.
-            given_goal: a goal [1 or B, ...] that `read_array` returned; it takes precedence.
+            observation: an array, or a dictionary with one of `IMAGE_KEYS` and perhaps of `PROPRIO_KEYS`, or with
+                vectors as `vector_in` reads them, and perhaps `GOAL_KEYS`.
+            given_goal: a goal [1 or B, ...] that `read_goal` returned; it takes precedence.
 
         Returns:
             Inputs [B, ...], goals [B, ...], and whether the observation came with a batch dimension.
@@ -70,11 +74,13 @@ class ObservationReader:
                 )
             inputs, batched = self.read_array(f"observation[{name!r}]", observation[name])
             goal_shown = observation.get(_goal_key(observation))
+        if self.proprio_dim:
+            inputs = self._with_proprio("observation", inputs, observation)
         if not self.needs_goal:
             return inputs, np.zeros_like(inputs), batched  # the same all the time: a change would mean another goal
         goal = given_goal
         if goal is None and goal_shown is not None:
-            goal = self.read_array(f"observation[{_goal_key(observation)!r}]", goal_shown)[0]
+            goal = self.read_goal(f"observation[{_goal_key(observation)!r}]", goal_shown)
         if goal is None:
             raise ValueError(
                 "goal: expected one from agent.reset(goal=...) or in the observation under"
@@ -88,8 +94,51 @@ class ObservationReader:
             )
         return inputs, np.broadcast_to(goal, (len(inputs), *goal.shape[1:])), batched
 
+    def read_goal(self, name: str, value: Any) -> Array:
+        """Check a goal, called `name` -> [1 or B, ...].
+
+        It may be a picture alone where the model reads proprioception too: zeros stand for what is not known, and must
+        have no weight in the distance.
+
+        Raises:
+            TypeError, ValueError: as `read`.
+        """
+        if not self.proprio_dim:
+            return self.read_array(name, value)[0]
+        if not isinstance(value, Mapping):
+            pictures = self.read_array(name, value)[0]
+            return self._joined(pictures, np.zeros((len(pictures), self.proprio_dim), np.float32))
+        key = next((key for key in IMAGE_KEYS if key in value), None)
+        if key is None:
+            raise ValueError(f"{name}: expected a picture, or a dictionary with one under {', '.join(IMAGE_KEYS)}")
+        return self._with_proprio(name, self.read_array(f"{name}[{key!r}]", value[key])[0], value)
+
+    def _with_proprio(self, name: str, pictures: Array, observation: Any) -> Array:
+        """Pictures [B, ...] and the proprioception beside them as one array [B]."""
+        key = next((key for key in PROPRIO_KEYS if isinstance(observation, Mapping) and key in observation), None)
+        if key is None:
+            raise ValueError(
+                f"{name}: expected {self.proprio_dim} numbers of proprioception under"
+                f" {' or '.join(map(repr, PROPRIO_KEYS))} beside the picture, which this world model reads, got none"
+            )
+        numbers = _as_array(f"{name}[{key!r}]", observation[key])
+        if numbers.dtype.kind not in "fiub" or numbers.size != len(pictures) * self.proprio_dim:
+            raise ValueError(
+                f"{name}[{key!r}]: expected {self.proprio_dim} numbers for each of {len(pictures)} pictures, got shape"
+                f" {list(numbers.shape)} of {numbers.dtype}"
+            )
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"{name}[{key!r}]: expected finite numbers, got NaN or infinity")
+        return self._joined(pictures, numbers.reshape(len(pictures), -1))
+
+    def _joined(self, pictures: Array, proprio: Array) -> Array:
+        fields = [("pixels", np.uint8, pictures.shape[1:]), ("proprio", np.float32, proprio.shape[1:])]
+        joined = np.empty(len(pictures), fields)
+        joined["pixels"], joined["proprio"] = pictures, proprio
+        return joined
+
     def read_array(self, name: str, value: Any) -> tuple[Array, bool]:
-        """Check one observation or goal, called `name`; return it as [B, ...] and whether it came batched.
+        """Check one array of an observation, called `name`; return it as [B, ...] and whether it came batched.
 
         Raises:
             TypeError, ValueError: as `read`.

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from grasp_agent.core.capabilities import action_limit_of, image_size_of, proposes
+from grasp_agent.core.capabilities import action_limit_of, image_size_of, proposes, proprio_dim_of
 from grasp_agent.core.types import Observation, WorldModel
 
 
@@ -35,6 +35,7 @@ class CountingModel(nn.Module):
         self.action_dim, self.action_block = model.action_dim, model.action_block
         self.image_size = image_size_of(model)
         self.action_limit = action_limit_of(model)
+        self.proprio_dim = proprio_dim_of(model)
         self.proposes = proposals and proposes(model)
         self.calls = self.rows = 0
 

@@ -113,7 +113,8 @@ class Benchmark:
         """The paper's: the distance to the goal at the end of the plan alone, all that a goal tells counting alike."""
         weights = distance_weights_of(self.world_model)
         if weights is not None:
-            weights = None if all(weights) else tuple(float(weight > 0) for weight in weights)
+            counting = np.asarray(weights) > 0
+            weights = None if counting.all() else counting.astype(float).tolist()
         return replace(self._told or GoalDistance(weights=weights), running=0.0)
 
     @cached_property

@@ -25,6 +25,18 @@ class Picturing(Protocol):
     """Height and width of the uint8 pictures [B, image_size, image_size, 3] that `encode` takes."""
 
 
+PROPRIO_KEYS = ("proprio", "agent_pos")
+"""Where proprioception, such as the place of one's own hand, is in a dictionary observation."""
+
+
+@runtime_checkable
+class Proprioceptive(Protocol):
+    """Reads proprioception beside pictures: `encode` takes {"pixels": pictures, "proprio": [B, proprio_dim]}."""
+
+    proprio_dim: int
+    """How many numbers, environment units; 0: this model reads pictures alone."""
+
+
 @runtime_checkable
 class Bounded(Protocol):
     """Knows how far its training data go."""
@@ -37,8 +49,8 @@ class Bounded(Protocol):
 class Weighing(Protocol):
     """Says what of a goal matters."""
 
-    distance_weights: Sequence[float] | None
-    """Weight of every latent number in the distance to a goal, shape S; None weighs all alike."""
+    distance_weights: Sequence[Any] | None
+    """Weight of every latent number in the distance to a goal, nested as S is; None weighs all alike."""
 
 
 @runtime_checkable
@@ -163,12 +175,17 @@ def image_size_of(model: WorldModel) -> int | None:
     return model.image_size if isinstance(model, Picturing) else None
 
 
+def proprio_dim_of(model: WorldModel) -> int:
+    """Numbers of proprioception that the model reads beside pictures, see `Proprioceptive`."""
+    return model.proprio_dim if isinstance(model, Proprioceptive) else 0
+
+
 def action_limit_of(model: WorldModel) -> float | None:
     """Largest action that the model knows, see `Bounded`; None is no limit."""
     return model.action_limit if isinstance(model, Bounded) else None
 
 
-def distance_weights_of(model: WorldModel) -> Sequence[float] | None:
+def distance_weights_of(model: WorldModel) -> Sequence[Any] | None:
     """How much each latent number counts in a goal's distance, see `Weighing`; None weighs all alike."""
     return model.distance_weights if isinstance(model, Weighing) else None
 

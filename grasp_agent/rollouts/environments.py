@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
-from grasp_agent.core.capabilities import image_size_of
+from grasp_agent.core.capabilities import PROPRIO_KEYS, image_size_of, proprio_dim_of
 from grasp_agent.core.checks import shown
 from grasp_agent.core.types import WorldModel
 from grasp_agent.rollouts.hindsight import HindsightGoal
@@ -118,6 +118,8 @@ def open_for_model(
 ) -> tuple[gym.Env[Any, Any], dict[str, Any]]:
     """Make the environment so that it shows pictures of the model's size, or vectors to a model that takes them.
 
+    A model that reads proprioception beside pictures gets observations with both.
+
     Args:
         model: who looks.
         env_id: the environment.
@@ -130,10 +132,16 @@ def open_for_model(
     Raises:
         ValueError: as `open_env`.
     """
-    side = image_size_of(model)
+    side, proprio = image_size_of(model), proprio_dim_of(model)
 
     def fits(env: gym.Env[Any, Any]) -> bool:
-        if side is not None and image_side(env.observation_space) != side:
+        space = env.observation_space
+        if side is not None and image_side(space) != side:
+            return False
+        if proprio and not (
+            isinstance(space, spaces.Dict)
+            and any(space[key].shape == (proprio,) for key in PROPRIO_KEYS if key in space.spaces)
+        ):
             return False
         offered = env.action_space
         if acts is None:
@@ -144,8 +152,12 @@ def open_for_model(
             return False
         return bool((acts.low >= offered.low).all() and (acts.high <= offered.high).all())
 
-    wishes: list[Mapping[str, Any]] = [{}] if side is None else list(task_for(env_id).picture_wishes(side))
+    task = task_for(env_id)
+    wishes: list[Mapping[str, Any]] = [{}] if side is None else list(task.picture_wishes(side))
     needs = [] if side is None else [f"{side} x {side} x 3 uint8 images for the world model"]
+    if side is not None and proprio:
+        wishes += [{**task.pictures(side), **kwargs} for kwargs in task.policy_kwargs]
+        needs.append(f"{proprio} numbers of proprioception under {' or '.join(map(repr, PROPRIO_KEYS))}")
     needs += [] if acts is None else [f"actions that hold the agent's {acts}"]
     return open_env(env_id, env_kwargs, wishes, fits, ", and ".join(needs) or "any observation")
 

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from grasp_agent.core.capabilities import PROPRIO_KEYS
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.dino_wm.backbone import load_backbone
-from grasp_agent.models.dino_wm.model import PROPRIO_KEYS, DinoWMConfig, DinoWorldModel
+from grasp_agent.models.dino_wm.model import DinoWMConfig, DinoWorldModel
 from grasp_agent.models.frames import PIXEL_KEY
 from grasp_agent.training.dynamics import FrameWindows, unrolled
 from grasp_agent.training.loop import Batch, Losses, Stage

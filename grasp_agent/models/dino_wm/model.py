@@ -28,12 +28,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from grasp_agent.core.capabilities import PROPRIO_KEYS
 from grasp_agent.core.types import Observation
 from grasp_agent.models.dino_wm.backbone import load_backbone, save_backbone
 from grasp_agent.models.frames import PIXEL_KEY, frames_of
 from grasp_agent.models.registry import Part, register_model
 
-PROPRIO_KEYS = ("proprio", "agent_pos")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -157,6 +157,11 @@ class DinoWorldModel(nn.Module):
         self.action_dim = config.action_dim
         self.action_block = config.action_block
         self.action_limit = config.action_limit
+        self.proprio_dim = config.proprio_dim
+        # A goal is a picture as a rule: its proprioception is not known, so it does not count unless asked for.
+        weights = torch.ones(self.state_shape)
+        weights[:, self.visual_size :] = 0.0
+        self.distance_weights = weights.tolist() if config.proprio_dim else None
 
         self.action_embedding = nn.Linear(config.action_dim * config.action_block, config.action_features)
         self.proprio_embedding: nn.Linear | None = None
