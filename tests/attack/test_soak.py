@@ -64,7 +64,7 @@ def test_nothing_grows(soak: Callable[[int, int], None], repeats: int, tally: Ta
         soak(repeat * EPISODES, (repeat + 1) * EPISODES)
     after = measured()
     grown = np.subtract(after, before)
-    flat = grown[0] <= MEGABYTES and grown[1] == 0 and grown[2] <= 100
+    flat = bool(grown[0] <= MEGABYTES and grown[1] == 0 and grown[2] <= 100)
     tally.held += EPISODES * repeats - 1
     tally.judge(f"{soak.__name__}: {grown[0]:.1f} MB, {grown[1]} files, {grown[2]} objects more", same=flat, named=())
 
