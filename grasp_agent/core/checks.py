@@ -96,7 +96,7 @@ def usable_device(device: torch.device | str | None) -> torch.device | None:
 def _refuse(owner: Any, name: str, expected: str) -> None:
     value = getattr(owner, name)
     large = isinstance(value, int | float) and LARGEST_NUMBER < abs(value) < float("inf")
-    advice = f"; numbers end at {LARGEST_NUMBER:.1e}" * large
+    advice = f"; numbers end at {LARGEST_NUMBER:.1e}" if large else ""
     raise ValueError(f"{type(owner).__name__}.{name}: expected {expected}, got {shown(value)}{advice}")
 
 

@@ -57,7 +57,8 @@ class Fields:
 
 def test_fields_are_of_their_annotated_kind() -> None:
     at_least(Fields(), 1, "whole", "perhaps", "real")
-    for wrong in ({"whole": 1.0}, {"whole": None}, {"perhaps": 0}, {"real": None}, {"real": 0.5}):
+    wrongs: list[dict[str, Any]] = [{"whole": 1.0}, {"whole": None}, {"perhaps": 0}, {"real": None}, {"real": 0.5}]
+    for wrong in (*wrongs, {"whole": np.float64("nan")}, {"real": np.float64("inf")}):
         with pytest.raises(ValueError, match=f"Fields.{next(iter(wrong))}: expected a .* number of at least 1, got"):
             at_least(Fields(**wrong), 1, "whole", "perhaps", "real")
 
