@@ -143,7 +143,7 @@ class _Planned:
     def of(cls, env: str, env_kwargs: Mapping[str, Any], planning: Planning) -> Self:
         """Load the world model and look at the environment once."""
         from grasp_agent.models import load_world_model
-        from grasp_agent.rollouts.environments import make_env
+        from grasp_agent.rollouts.environments import open_for_model
 
         name = model_name(planning.model, env)
         model: Any = made_by("--model", name) if _is_factory(name) else load_world_model(name)
@@ -155,7 +155,7 @@ class _Planned:
                 f"--goal-weights: expected {model.state_shape[0]} numbers, one per number of the latent, got"
                 f" {len(weights)}"
             )
-        with closing(make_env(env, **env_kwargs)) as probe:
+        with closing(open_for_model(model, env, env_kwargs)[0]) as probe:
             shows_goal = task_for(env).goal(*probe.reset(seed=0)) is not None
             return cls(model, probe.action_space, objective_for(env, model, shows_goal, weights), planning)
 

@@ -37,6 +37,9 @@ REFERENCES = ("random", "zero", "expert")
 TO_THE_GOAL = {"goal": "task"}
 """What `make_expert` is told, so that the expert heads for the episode's goal."""
 
+PICTURE_SIDE = 64
+"""Of the pictures that are compared with a goal image, where nobody looks at them."""
+
 OpenedEnv = tuple[gym.Env[Any, Any], dict[str, Any]]
 """An environment, and the arguments that it was made with."""
 
@@ -185,7 +188,8 @@ class ReferenceEntrant:
         self.name = name
 
     def open(self, env_id: str, env_kwargs: Mapping[str, Any]) -> OpenedEnv:
-        env, kwargs = open_env(env_id, env_kwargs, [{}], lambda env: True, "any observation")
+        wishes = [{}, *task_for(env_id).picture_wishes(PICTURE_SIDE)]
+        env, kwargs = open_env(env_id, env_kwargs, wishes, lambda env: True, "any observation")
         try:
             if self.name == "expert":
                 check_expert(env, **TO_THE_GOAL)

@@ -97,6 +97,8 @@ def open_env(
     """
     # An error in the common arguments is the caller's, whatever the wishes.
     make_env(env_id, **env_kwargs).close()
+    compared = env_kwargs.get(GOAL_IMAGE) is not None
+    needs += ", and a picture to compare the goal image with" * compared
     seen: list[str] = []
     for wish in wishes:
         kwargs = {**env_kwargs, **wish}
@@ -105,7 +107,7 @@ def open_env(
         except ValueError as error:
             seen.append(str(error))
             continue
-        if fits(env):
+        if fits(env) and not (compared and image_side(env.observation_space) is None):
             return env, {key: value for key, value in kwargs.items() if key != "render_mode"}
         if str(env.observation_space) not in seen:
             seen.append(str(env.observation_space))

@@ -94,9 +94,13 @@ def test_rendered_pictures_will_do(tmp_path: Path) -> None:
 
 
 def test_the_command_takes_a_picture(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["evaluate", "--env", ENV_ID, "--env-arg", "obs_type=pixels", "--policy", "random", "--episodes", "2"]
+    words = ["evaluate", "--env", ENV_ID, "--policy", "random", "--episodes", "2"]
     main([*words, "--goal-image", file, "--threads", "1", "--out", str(tmp_path / "out")])
     assert "random" in capsys.readouterr().out
+    blind = ["evaluate", "--env", "FrozenLake-v1", "--policy", "random", "--goal-image", file]
+    with pytest.raises(SystemExit):
+        main([*blind, "--env-arg", "render_mode=ansi", "--out", str(tmp_path / "none")])
+    assert "a picture to compare the goal image with" in capsys.readouterr().err and not (tmp_path / "none").exists()
     with pytest.raises(SystemExit):
         main([*words, "--goal-image", "nowhere.png", "--out", str(tmp_path / "none")])
     assert "goal image nowhere.png: expected a picture" in capsys.readouterr().err and not (tmp_path / "none").exists()
