@@ -25,7 +25,7 @@ from grasp_agent.agent.observations import goal_part, vector_in
 from grasp_agent.core.capabilities import image_size_of, needs_goal
 from grasp_agent.data.dataset import META_NAME, described, read_meta
 from grasp_agent.data.shards import write_shard_files
-from grasp_agent.files.atomic import remove_unfinished, write_json
+from grasp_agent.files.atomic import check_room, remove_unfinished, write_json
 from grasp_agent.files.digest import model_digest
 from grasp_agent.files.lock import locked
 from grasp_agent.models import load_world_model
@@ -146,12 +146,13 @@ def collect(
                 f"{out}: holds data of other settings (different: {', '.join(differing)}); choose a new folder"
             )
     for env_id in settings.env_ids:  # a mistake shows here, before anything is written
-        goal_size = _check(env_id, settings)
+        goal_size, frame_bytes = _check(env_id, settings)
+    missing = [(settings, out, i) for i in range(settings.shards) if not (out / _shard_name(i)).is_dir()]
+    check_room(out, len(missing) * settings.shard_steps * frame_bytes)
     meta = described(asked, goal_size=goal_size, **({} if weights is None else {"weights": weights}))
     with locked(out):
         remove_unfinished(out)
         write_json(out / META_NAME, meta)
-        missing = [(settings, out, i) for i in range(settings.shards) if not (out / _shard_name(i)).is_dir()]
         workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
         written = (
             itertools.starmap(write_shard, missing)
@@ -252,8 +253,12 @@ def _episode(settings: CollectSettings, shard: int, number: int) -> Episode:
 # ---- environments and policies ---------------------------------------------------------------------------------
 
 
-def _check(env_id: str, settings: CollectSettings) -> int:
-    """Raise an error if the settings do not suit an environment; else tell its vectors' goal size (see `goal_part`)."""
+def _check(env_id: str, settings: CollectSettings) -> tuple[int, int]:
+    """Raise an error if the settings do not suit an environment.
+
+    Returns:
+        The goal size of its vectors (see `goal_part`), and the bytes of a picture that is recorded, 0 where none is.
+    """
     with closing(make_env(env_id, **dict(settings.env_kwargs))) as env:
         ActionCode(env.action_space)
         if settings.policy == "expert":
@@ -262,7 +267,8 @@ def _check(env_id: str, settings: CollectSettings) -> int:
         if settings.policy == "planner":
             _planner(env_id, settings, env)
         space = env.observation_space
-        return goal_part(space.spaces) if isinstance(space, gymnasium.spaces.Dict) else 0
+        pictures = 0 if image_side(space) is None else settings.resolution**2 * 3
+        return (goal_part(space.spaces) if isinstance(space, gymnasium.spaces.Dict) else 0), pictures
 
 
 def _open(env_id: str, settings: CollectSettings) -> gymnasium.Env[Any, Any]:

@@ -49,7 +49,8 @@ def load_policy(path: str | Path, *, trust: bool = False) -> Any:
     if not trust and sha256(content) not in SHIPPED:
         raise ValueError(
             f"{path}: expected a policy that you trust, because a stable-baselines3 .zip can run any code when it is"
-            " loaded; if you know who made it, add --trust (in Python: trust=True)"
+            " loaded; if you know who made it, add --trust (in Python: trust=True); else load its weights alone into a"
+            f" policy of your own, `policy = {name}('...', env); policy.set_parameters(path)`, and hand that over"
         )
     # Nothing that only training needs is unpickled: schedules are functions pickled by value, which another
     # Python version cannot read, and a HER replay buffer asks for an environment.

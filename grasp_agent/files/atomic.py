@@ -49,6 +49,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
         _remove(temporary)
 
 
+def check_room(folder: str | Path, needed: int) -> None:
+    """Check that so many bytes can still be written to a folder, which need not be there yet.
+
+    Raises:
+        OSError: its disk has less room.
+    """
+    folder = Path(folder)
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        rooms = f"about {needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free"
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({rooms})", str(folder))
+
+
 def check_writable(path: str | Path) -> None:
     """Try out whether `path` can be written, before long work is done for it; nothing of the trial stays.
 

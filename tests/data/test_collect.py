@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -274,3 +275,11 @@ def test_of_goal_environments_the_achieved_goal_is_recorded_too(tmp_path) -> Non
     data = EpisodeDataset(collect(made, tmp_path / "maze", workers=1))
     assert data.vectors is not None and data.goal_size == 2 and data.states is not None
     np.testing.assert_allclose(data.vectors, np.c_[data.states, data.states[:, :2]], rtol=1e-6)
+
+
+def test_too_small_a_disk_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    large = settings(steps=10**12, shard_steps=10**9)  # 768 bytes a frame: 768 terabytes
+    with pytest.raises(OSError, match=r"about 768,000,000\.0 MB are needed") as caught:
+        collect(large, out, workers=1)
+    assert caught.value.filename == str(out) and not out.exists()

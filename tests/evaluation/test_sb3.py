@@ -190,6 +190,19 @@ def test_a_file_of_others_runs_no_code_until_it_is_trusted(field: str, policy_fi
     assert harm.exists(), "the test would not notice"
 
 
+def test_weights_alone_run_no_code(policy_file: Path, tmp_path: Path) -> None:
+    harm, trained_policy = tmp_path / "harm", load_policy(policy_file, trust=True)
+    pickled = base64.b64encode(pickle.dumps(Harm(harm))).decode()
+    hostile = rewritten(policy_file, tmp_path / "hostile.zip", policy_kwargs={":type:": "x", ":serialized:": pickled})
+    policy = sb3.PPO("MultiInputPolicy", DotEnv(), **tiny())  # as the message says
+    observation = policy.observation_space.sample()
+    policy.set_parameters(str(hostile))
+    assert not harm.exists()
+    expected = trained_policy.predict(observation, deterministic=True)[0]
+    np.testing.assert_allclose(policy.predict(observation, deterministic=True)[0], expected, atol=1e-6)
+    assert make_entrants({"x": policy})["x"].describe()["kind"] == "PPO"
+
+
 def test_trust_reaches_the_file(policy_file: Path) -> None:
     trusted = [saved_policy(policy_file, trust=True), make_entrants({"x": policy_file}, trust=True)["x"]]
     assert trusted[0].describe() == trusted[1].describe() == {"kind": "PPO", "file": sha256(policy_file)[:16]}

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from grasp_agent.files import atomic
-from grasp_agent.files.atomic import filling, replacing, write_json, write_text
+from grasp_agent.files.atomic import check_room, filling, replacing, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -156,6 +157,15 @@ def test_a_library_that_reports_a_full_disk_in_its_own_words_is_understood(tmp_p
     run = subprocess.run([sys.executable, "-c", FULL, str(target)], capture_output=True, text=True, check=False)
     assert (run.stdout, run.returncode) == (f"{target} EFBIG\n", 0), run.stderr
     assert names(tmp_path) == []
+
+
+def test_room_is_looked_for_where_a_folder_will_be(tmp_path: Path) -> None:
+    check_room(tmp_path / "not" / "there", 1000)
+    free = shutil.disk_usage(tmp_path).free
+    with pytest.raises(OSError, match=r"about .* MB are needed, .* MB are free") as caught:
+        check_room(tmp_path / "not" / "there", 2 * free)
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path / "not" / "there")
+    assert not (tmp_path / "not").exists()
 
 
 @pytest.mark.parametrize("write", [write_text, write_json])
