@@ -36,7 +36,11 @@ def check_world_model(model: Any, name: str = "world_model") -> WorldModel:
             f" {type(model).__name__} without {', '.join(missing)}; for a saved model try GRASPAgent.from_pretrained"
         )
     for number in ("history", "action_dim", "action_block"):
-        whole_number(f"{name}.{number}", getattr(model, number), 1, _MOST)
+        value = whole_number(f"{name}.{number}", getattr(model, number), 1, _MOST)
+        if not isinstance(getattr(model, number), int):  # NumPy's overflow: they hold 200, but not minus 200
+            raise TypeError(
+                f"{name}.{number}: expected an int of Python, got {shown(getattr(model, number))}; try {value}"
+            )
     shape = model.state_shape
     if not isinstance(shape, Sequence) or isinstance(shape, str) or not shape:
         raise TypeError(f"{name}.state_shape: expected a tuple of whole numbers such as (6,), got {shown(shape)}")

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from problems import integrator, linear_quadratic
@@ -28,6 +29,7 @@ from grasp_agent.planning import (
     solve,
     with_settings,
 )
+from grasp_agent.planning.checks import check_world_model
 
 PROBLEM = linear_quadratic(integrator(), batch=1, horizon=3)
 
@@ -144,3 +146,11 @@ def test_after_the_last_step_of_a_plan_nothing_is_left_of_it(steps: int) -> None
 def test_steps_of_a_shift(steps: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind, match="steps: expected a whole number of at least 0, got"):
         shift(CEM(), PROBLEM, begin(CEM(), PROBLEM), steps)
+
+
+def test_a_models_numbers_are_pythons_own() -> None:
+    model = integrator()
+    assert check_world_model(model) is model
+    model.history = np.uint8(1)  # of which the negative would be 255
+    with pytest.raises(TypeError, match=r"world_model\.history: expected an int of Python, got np\.uint8\(1\); try 1"):
+        check_world_model(model)
