@@ -41,7 +41,7 @@ class ActionCode:
                     "action_space: expected a gymnasium.spaces.Box (continuous actions), Discrete, MultiDiscrete or"
                     f" MultiBinary, got {type(space).__name__}"
                 )
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 bounded = np.isfinite(space.high.astype(np.float32) - space.low.astype(np.float32)).all()
             if not bounded:
                 raise ValueError(

@@ -57,9 +57,9 @@ def check_room(folder: str | Path, needed: int) -> None:
     """
     folder = Path(folder)
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(there).free
-    if free < needed:
-        rooms = f"about {needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free"
+    disk = shutil.disk_usage(there)
+    if disk.total and disk.free < needed:  # what is no disk, such as /proc, has none in all
+        rooms = f"about {needed / 1e6:,.1f} MB are needed, {disk.free / 1e6:,.1f} MB are free"
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({rooms})", str(folder))
 
 
