@@ -191,7 +191,7 @@ class _Bench:
     def _decision(self, horizon: int) -> float:
         """Time an agent's decision of one iteration with a previous plan to begin from."""
         agent, seconds = self.episodes.agent(self.planner, None, horizon, 1), []
-        observation, state = self.episodes.seen(), None
+        observation, state = self.episodes.seen, None
         for _ in range(
             1 + WARM_DECISIONS
         ):  # standing still: where the decision is made makes no difference to its time

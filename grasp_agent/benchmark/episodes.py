@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import gymnasium as gym
@@ -128,14 +129,15 @@ class Episodes:
             budget=Budget(iterations=iterations),
         )
 
+    @cached_property
     def seen(self) -> dict[str, NDArray[Any]]:
-        """The first observations, batched."""
+        """The first observations, batched; asked for once, since beginning an episode may take an environment long."""
         seen = [self.where.begin(env, seed) for env, seed in zip(self.envs, self.seeds, strict=True)]
         return {key: np.stack([one[key] for one in seen]) for key in seen[0]}
 
     def problem(self, planner: MultiStart, objective: Objective | None) -> Problem:
         """Plan from the first observations to the goals, ceil(H / k) model steps."""
-        return self.agent(planner, objective, plan_steps(self.model, self.horizon), 1).problem(self.seen())
+        return self.agent(planner, objective, plan_steps(self.model, self.horizon), 1).problem(self.seen)
 
     def play(self, policy: VectorPolicy, **limits: Any) -> list[list[bool]]:
         """Let a policy play them all -> whether the environment was solved after each step, [B][steps].

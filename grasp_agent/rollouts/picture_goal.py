@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ MOST_PIXELS = 50_000_000
 """Of a file: more would take hundreds of megabytes."""
 
 
-class PictureGoal(gym.Wrapper[Any, Any, Any, Any]):
+class PictureGoal(gym.Wrapper[Any, Any, Any, Any], ABC):
     """Shows another goal than the environment's own, and tells success in `info["is_success"]`.
 
     The goal is in `info["goal"]` of `reset`, and in the observations, where these show one. With p the picture, a step
@@ -43,9 +44,9 @@ class PictureGoal(gym.Wrapper[Any, Any, Any, Any]):
             raise ValueError(f"goal picture, share: expected a number between 0 and 1, got {share}")
         self.share = share
 
+    @abstractmethod
     def picture(self, observation: Any) -> Picture:
         """The picture p of where the environment is now."""
-        raise NotImplementedError
 
     def pursue(self, goal: Any, start: Picture, target: Picture) -> None:
         """Take a goal for the episode that begins.

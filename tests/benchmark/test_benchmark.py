@@ -141,13 +141,13 @@ def test_problems_are_posed_from_the_first_picture_and_plans_are_carried_out() -
         problem = episodes.problem(GD, GoalDistance())
         assert problem.states.shape == (2, 3, 6) and problem.horizon == 10
         assert torch.equal(problem.states[:, 0], problem.states[:, 2]) and not problem.past_actions.any()
-        pictures = episodes.seen()["pixels"]
+        pictures = episodes.seen["pixels"]
         assert pictures.shape == (2, 16, 16, 3)
         still = np.zeros((2, 10, 2), np.float32)
         solved = episodes.play(following(list(still)), step_limit=10)
     assert [len(steps) for steps in solved] == [10, 10]
     with Episodes(PUSHT, world, 10, [4]) as alone:
-        assert np.array_equal(alone.seen()["pixels"][0], pictures[1]), "an episode is its seed's"
+        assert np.array_equal(alone.seen["pixels"][0], pictures[1]), "an episode is its seed's"
 
 
 @pytest.mark.parametrize("obs_type", ["pixels", "plain"])
@@ -326,6 +326,21 @@ def test_who_has_finished_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatc
     together, alone = np.stack(made[2].actions), np.stack(made[3].actions)
     assert together.shape == (10, 2) and np.ptp(together) > 0.1
     np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+def test_to_pose_a_problem_again_begins_no_episode_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment takes for it would count as time of the planner."""
+    begun: list[int] = []
+    plain = GoalEnv.begin
+
+    def begin(self: GoalEnv, env: gym.Env[Any, Any], seed: int) -> dict[str, Any]:
+        begun.append(seed)
+        return plain(self, env, seed)
+
+    monkeypatch.setattr(GoalEnv, "begin", begin)
+    with Episodes(PUSHT, CountingModel(tiny()), 10, [3, 4]) as episodes:
+        first, again = (episodes.problem(GD, GoalDistance()) for _ in range(2))
+    assert begun == [3, 4] and torch.equal(first.states, again.states) and torch.equal(first.goal, again.goal)
 
 
 def test_closed_loop_rows_are_kept(model: str, tmp_path: Path) -> None:
