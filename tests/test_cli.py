@@ -187,6 +187,14 @@ CASES = {
     "collect: unknown environment": (["collect", "--out", "D/x", "--env", "grasp_envs/Nothing-v0"], "cannot be made"),
     "collect: no such package": (["collect", "--out", "D/x", "--env", "nowhere:Nothing-v0"], "cannot be made"),
     "collect: no expert": (["collect", "--out", "D/x", "--env", "Pendulum-v1"], "no scripted expert"),
+    "collect: an expert's odd argument": (
+        ["collect", "--out", "D/x", "--expert-arg", "leaning=2"],
+        "expected leaning to be a number from 0 to 1, got 2",
+    ),
+    "collect: no expert's argument": (
+        ["collect", "--out", "D/x", "--expert-arg", "leaning"],
+        "--expert-arg leaning: expected NAME=VALUE, as in leaning=0.3",
+    ),
     "collect: no frames": (
         ["collect", "--out", "D/x", "--env", "blind_world:Blind-v0", "--policy", "random", "--pixels"],
         "expected uint8 frames of shape (64, 64, 3)",

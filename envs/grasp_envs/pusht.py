@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from grasp_envs.canvas import Image
 from grasp_envs.human_window import HumanWindow
-from grasp_envs.pusht_checks import MAX_SPEED, check_range, check_state
+from grasp_envs.pusht_checks import MAX_SPEED, check_leaning, check_range, check_state
 from grasp_envs.pusht_expert import PushTExpert
 from grasp_envs.pusht_rendering import PushTRenderer
 from grasp_envs.pusht_simulation import (
@@ -209,19 +209,22 @@ class PushTEnv(gym.Env[Any, Any]):
         """
         self.simulation.set_state(check_state("state", state, _BLOCK_LOW, _BLOCK_HIGH))
 
-    def make_expert(self, seed: int | None = None, goal: Any = None) -> PushTExpert:
+    def make_expert(self, seed: int | None = None, goal: Any = None, leaning: float = 0.0) -> PushTExpert:
         """A scripted policy for this environment: `expert.act()` reads its simulator and returns an action.
 
         Args:
             seed: seed of the expert's own noise.
             goal: None to wander purposefully between random block poses; "task" for the environment's present
                 goal; or numbers: block x, y, angle, or agent x, y, block x, y, angle.
+            leaning: share of the strokes, 0 to 1, in the middle of which it stops to lean against the block, moving
+                by little for 12 to 40 steps. For data; only without a goal.
 
         Raises:
-            ValueError: `goal` is none of these.
+            ValueError: `goal` is none of these, or `leaning` no share, or given with a goal.
         """
+        check_leaning(leaning, goal)
         if goal is None:
-            return PushTExpert(self.simulation, seed, None, self._to_action)
+            return PushTExpert(self.simulation, seed, None, self._to_action, leaning)
         if isinstance(goal, str):
             if goal != "task":
                 raise ValueError(f'expected goal to be None, "task" or numbers, got {shown(goal)}, try "task".')

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from grasp_envs.pusht_simulation import ARENA, Array
-from grasp_envs.validation import as_numbers
+from grasp_envs.validation import as_numbers, shown
 
 # No motion from inside the arena exceeds it [px/s]: v <- 0.8 v + (target - p) has |v| <= 5 |target - p|.
 MAX_SPEED = 4096.0
@@ -34,3 +34,15 @@ def check_state(name: str, value: Any, low: float, high: float) -> Array:
             "try 5 numbers for an agent at rest."
         )
     return values
+
+
+def check_leaning(leaning: Any, goal: Any) -> None:
+    """Raise ValueError unless `leaning` is a share from 0 to 1, and 0 where the expert has a goal."""
+    number = isinstance(leaning, (int, float, np.integer, np.floating)) and not isinstance(leaning, bool)
+    if not number or not 0 <= leaning <= 1:
+        raise ValueError(f"expected leaning to be a number from 0 to 1, got {shown(leaning)}, try 0.3.")
+    if leaning and goal is not None:
+        raise ValueError(
+            f"expected no leaning of an expert with a goal, which it would miss, got leaning {leaning:g},"
+            " try goal=None."
+        )

@@ -11,8 +11,9 @@ It repeats three phases:
 3. push: several steps along the normal, each with its own error, until pushing on no longer helps.
 
 Without a goal it draws target poses of its own, near the middle of the arena, and changes its mind now and
-then. It reads the simulator's state, looks one stroke ahead and makes mistakes: a source of data and a
-yardstick, no solver.
+then. If asked to, it also leans: it stops in the middle of a stroke and stays in touch with the block, moving
+by a few pixels or not at all. Data without such steps leave a world model to guess what happens then. It reads
+the simulator's state, looks one stroke ahead and makes mistakes: a source of data and a yardstick, no solver.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ RING: tuple[Point, ...] = (
 )
 # A radian of block angle is worth this many pixels of block position.
 TURN_WEIGHT = 55.0
+# Leaning: the fewest and most steps, and the smallest and largest offset of a target [px].
+LEAN_STEPS = (12, 40)
+LEAN_OFFSETS = (0.1, 8.0)
 # How far ahead of the agent its target is while walking, at most [px].
 WALK_OFFSET = 55.0
 # The agent does not start pushes from inside the walls.
@@ -76,6 +80,7 @@ class PushTExpert:
         goal: None to wander between target poses of its own; or (block x, y, angle), or (agent x, y, block x,
             y, angle) to push towards that pose and, in the second form, finally bring the agent to its place.
         to_action: turns an absolute target [px] into an action.
+        leaning: share of the strokes, 0 to 1, that it interrupts to lean against the block. Only without a goal.
     """
 
     def __init__(
@@ -84,10 +89,12 @@ class PushTExpert:
         seed: int | None,
         goal: Sequence[float] | None,
         to_action: Callable[[float, float], Any],
+        leaning: float = 0.0,
     ) -> None:
         self._simulation = simulation
         self._rng = np.random.default_rng(check_seed(seed))
         self._to_action = to_action
+        self._leaning = leaning
         self._task: Pose | None = None
         self._agent_goal: Point | None = None
         if goal is not None:
@@ -103,6 +110,9 @@ class PushTExpert:
         self._offset = 20.0
         self._noise = (0.0, 0.0)
         self._free: Point = (0.0, 0.0)
+        # So many steps before the end of a stroke it begins to lean.
+        self._lean_at = -1
+        self._hold: Point = (0.0, 0.0)
 
     def act(self) -> Any:
         """The next action, in the action space of the environment this expert was made for."""
@@ -113,7 +123,13 @@ class PushTExpert:
 
     def _target_now(self) -> Point:
         """The next absolute target [px] for the agent."""
-        phases = {"walk": self._walk, "push": self._push, "free": self._move_freely, "rest": self._rest}
+        phases = {
+            "walk": self._walk,
+            "push": self._push,
+            "lean": self._lean,
+            "free": self._move_freely,
+            "rest": self._rest,
+        }
         # A phase that is over answers None and names the next; a few such changes fit into one step.
         for _ in range(3):
             if self._phase == "aim":
@@ -197,6 +213,9 @@ class PushTExpert:
         if self._task is None:
             self._steps_left = int(rng.integers(4, 15))
             self._offset = rng.uniform(25.0, 42.0) if rng.random() < 0.25 else rng.uniform(9.0, 26.0)
+            # Not drawn without leaning, so that the same seed gives the same play as ever.
+            leans = self._leaning > 0 and rng.random() < self._leaning
+            self._lean_at = int(rng.integers(1, self._steps_left)) if leans else -1
         else:
             self._steps_left, self._offset = 25, 24.0
 
@@ -212,6 +231,10 @@ class PushTExpert:
         gap = (spot_x - u) * normal_x + (spot_y - v) * normal_y - AGENT_RADIUS
         if self._steps_left <= 0 or abs(slide) > 28.0 or gap < -20.0:
             self._phase = "aim"
+            return None
+        if self._steps_left <= self._lean_at and gap < 1.0:
+            self._phase, self._steps_left = "lean", int(rng.integers(*LEAN_STEPS, endpoint=True))
+            self._draw_hold()
             return None
         offset = self._offset
         if self._task is not None:
@@ -236,6 +259,30 @@ class PushTExpert:
         du = forward * normal_x - sideways * normal_y
         dv = forward * normal_y + sideways * normal_x
         return simulation.agent_x + cos * du - sin * dv, simulation.agent_y + sin * du + cos * dv
+
+    def _lean(self) -> Point | None:
+        """Stay where the block is touched, moving by little; None when over or when the block is lost."""
+        simulation = self._simulation
+        away = local_distance(*self._to_local((simulation.agent_x, simulation.agent_y))) - AGENT_RADIUS
+        if self._steps_left <= 0 or away > 6.0:
+            self._phase = "aim"
+            return None
+        if self._rng.random() < 0.3:
+            self._draw_hold()
+        return simulation.agent_x + self._hold[0], simulation.agent_y + self._hold[1]
+
+    def _draw_hold(self) -> None:
+        """A new offset of the target while leaning: none, or small and mostly towards the block."""
+        rng = self._rng
+        if rng.random() < 0.2:
+            self._hold = (0.0, 0.0)
+            return
+        _, _, normal_x, normal_y = self._spot
+        towards = math.atan2(normal_y, normal_x) + self._simulation.block_angle
+        angle = towards + float(rng.normal(0.0, 0.8)) if rng.random() < 0.8 else float(rng.uniform(0.0, math.tau))
+        low, high = (math.log(value) for value in LEAN_OFFSETS)
+        length = math.exp(float(rng.uniform(low, high)))
+        self._hold = (length * math.cos(angle), length * math.sin(angle))
 
     def _start_free_move(self, point: Point) -> None:
         self._phase, self._free = "free", point

@@ -146,8 +146,7 @@ class ObservationReader:
         array = _as_array(name, value)
         if self.image_size is not None:
             return _read_images(name, array, self.image_size)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"{name}: expected an array of numbers, got dtype {array.dtype}")
+        _check_numbers(name, array)
         if array.ndim not in (1, 2) or array.size == 0:
             raise ValueError(
                 f"{name}: expected shape [features] or [batch, features] (this world model takes vectors),"
@@ -171,6 +170,7 @@ def vector_in(observation: Mapping[str, Any]) -> tuple[Array, Array | None]:
 
     Raises:
         ValueError: there are no vectors.
+        TypeError: they are not of numbers.
     """
     goal_key = _goal_key(observation)
     there = observation.get(goal_key)
@@ -196,7 +196,14 @@ def _side_by_side(parts: Mapping[Any, Array]) -> Array:
             f"observation: expected a dictionary of vectors (this world model takes vectors), got"
             f" {shapes or 'an empty one'}"
         )
+    for key, part in parts.items():
+        _check_numbers(f"observation[{key!r}]", part)
     return np.concatenate(arrays, axis=-1)
+
+
+def _check_numbers(name: str, array: Array) -> None:
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected an array of numbers, got dtype {array.dtype}")
 
 
 def _goal_key(observation: Any) -> str:

@@ -45,7 +45,7 @@ class AgentState:
         """
         try:
             kept = np.arange(len(self.executed))[list(rows)]
-        except (IndexError, TypeError, ValueError, OverflowError) as error:
+        except (IndexError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise ValueError(
                 f"select: expected indices of {len(self.executed)} rows, or a mask of them, got {shown(rows)}"
             ) from error
@@ -71,7 +71,7 @@ class AgentState:
         """
         latest = self.history.actions[:, -1]
         try:
-            actions = torch.as_tensor(executed)
+            actions = torch.as_tensor(executed).detach()
             if actions.is_complex():
                 raise TypeError("complex numbers")
             actions = actions.to(latest)

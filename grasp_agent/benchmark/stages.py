@@ -91,7 +91,6 @@ class Benchmark:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         with closing(self.where.open(self.world_model)[0]) as probe:
             self.where.begin(probe, 0)
-        self.out.mkdir(parents=True, exist_ok=True)
 
     @cached_property
     def world_model(self) -> SavedModel:
@@ -268,6 +267,7 @@ class Benchmark:
         self, stage: str, kind: type[Row], contestants: Mapping[str, Contestant], common: Mapping[str, Any]
     ) -> Records[Row]:
         """The stage's rows in the folder, with all that determines them."""
+        self.out.mkdir(parents=True, exist_ok=True)
         described = {name: describe(contestant) for name, contestant in contestants.items()}
         where = {"environment": self.where.env_id, "env_kwargs": dict(self.where.env_kwargs), "model": self.digest}
         shared = {"threshold": self.threshold, "batch": self.batch}

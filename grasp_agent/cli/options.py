@@ -38,8 +38,8 @@ def say(text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def env_arguments(given: Sequence[str]) -> dict[str, Any]:
-    """Arguments of an environment from "NAME=VALUE" each; a value that reads as a number, True, False or None is that.
+def named_values(option: str, given: Sequence[str], example: str) -> dict[str, Any]:
+    """Values by name from "NAME=VALUE" each; a value that reads as a number, True, False or None is that.
 
     Raises:
         ValueError: no =, or a name twice.
@@ -48,14 +48,19 @@ def env_arguments(given: Sequence[str]) -> dict[str, Any]:
     for entry in given:
         name, equals, value = entry.partition("=")
         if not (name.isidentifier() and equals):
-            raise ValueError(f"--env-arg {entry}: expected NAME=VALUE, as in resolution=96")
+            raise ValueError(f"{option} {entry}: expected NAME=VALUE, as in {example}")
         if name in arguments:
-            raise ValueError(f"--env-arg {entry}: expected different names, got {name!r} twice")
+            raise ValueError(f"{option} {entry}: expected different names, got {name!r} twice")
         try:
             arguments[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             arguments[name] = value
     return arguments
+
+
+def env_arguments(given: Sequence[str]) -> dict[str, Any]:
+    """Arguments of an environment, from what --env-arg says; see `named_values`."""
+    return named_values("--env-arg", given, "resolution=96")
 
 
 def check_device(device: str) -> None:

@@ -61,6 +61,7 @@ class CollectSettings:
         policy: "expert" (the environment's `make_expert`), "random" (uniform actions) or "planner" (a `GRASPAgent`
             with a small budget, in environments that show or announce a goal, or with a model that foresees rewards):
             what a planner visits is what its model will be asked about.
+        expert_kwargs: further arguments for the expert (for `make_expert`); only with policy "expert".
         model: the planner's world model, as `load_world_model` takes it; only with policy "planner".
         noise: standard deviation of what is added to the policy's actions, smoothed over about five steps, in
             half-ranges of the action; only with policy "planner".
@@ -77,6 +78,7 @@ class CollectSettings:
     steps: int
     env_kwargs: tuple[tuple[str, Any], ...] = ()
     policy: str = "expert"
+    expert_kwargs: tuple[tuple[str, Any], ...] = ()
     model: str | None = None
     noise: float = 0.0
     episode_length: int = 100
@@ -88,6 +90,11 @@ class CollectSettings:
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise ValueError(f"policy: expected one of {', '.join(POLICIES)}, got {self.policy!r}")
+        if self.expert_kwargs and self.policy != "expert":
+            raise ValueError(
+                f"expert_kwargs: expected none without the expert, got {dict(self.expert_kwargs)} with policy"
+                f" {self.policy!r}; try policy 'expert'"
+            )
         if (self.model is not None) != (self.policy == "planner"):
             raise ValueError(
                 f"model: expected a world model with policy 'planner' and none without, got {self.model!r} with"
@@ -137,7 +144,8 @@ def collect(
     if (out / META_NAME).exists():
         meta = read_meta(out)
         # Data collected before there was a choice say nothing of these.
-        there = {"model": None, "noise": 0.0, "pixels": False, **meta["settings"], "steps": settings.steps}
+        before: dict[str, Any] = {"model": None, "noise": 0.0, "pixels": False, "expert_kwargs": []}
+        there = {**before, **meta["settings"], "steps": settings.steps}
         differing = sorted(k for k in there.keys() | asked.keys() if there.get(k) != asked.get(k))
         if meta.get("weights", weights) != weights:
             differing.append("weights of the model")
@@ -262,7 +270,11 @@ def _check(env_id: str, settings: CollectSettings) -> tuple[int, int]:
     with closing(make_env(env_id, **dict(settings.env_kwargs))) as env:
         ActionCode(env.action_space)
         if settings.policy == "expert":
-            check_expert(env)
+            options = dict(settings.expert_kwargs)
+            expert_env = check_expert(env, **options)
+            if options:
+                # Made once, so that their values are checked before anything is written.
+                expert_env.make_expert(settings.seed, **options)
     with closing(_open(env_id, settings)) as env:
         if settings.policy == "planner":
             _planner(env_id, settings, env)
@@ -303,7 +315,7 @@ def _open(env_id: str, settings: CollectSettings) -> gymnasium.Env[Any, Any]:
 
 def _policy(env_id: str, settings: CollectSettings, env: gymnasium.Env[Any, Any]) -> VectorPolicy:
     if settings.policy == "expert":
-        return expert_policy()
+        return expert_policy(**dict(settings.expert_kwargs))
     if settings.policy == "random":
         return random_policy()
     agent, task = _planner(env_id, settings, env), task_for(env_id)

@@ -19,11 +19,14 @@ LOCK_NAME, HOLDER_NAME = ".lock", ".lock-holder"
 def locked(folder: str | Path) -> Iterator[Path]:
     """Hold a folder, made if need be, for writing. The operating system releases it when the process ends, however.
 
+    A folder that was made and in which nothing was written goes again: where a mistake shows late, no trace stays.
+
     Raises:
         RuntimeError: another run holds it.
         OSError: it cannot be written. Errors of what is done meanwhile name the folder if they name no file.
     """
     folder = Path(folder)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock, holder = FileLock(folder / LOCK_NAME), folder / HOLDER_NAME
     try:
@@ -43,6 +46,9 @@ def locked(folder: str | Path) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(folder)) from error
     finally:
         surely(partial(_release, lock, holder))
+        with suppress(OSError):  # not empty, or somebody else's by now
+            for place in made:
+                place.rmdir()
 
 
 def _release(lock: FileLock, holder: Path) -> None:

@@ -32,7 +32,7 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
             `goal_image`, the file of a picture that is the goal (`GoalImage`).
 
     Raises:
-        TypeError: the id is no string.
+        TypeError: the id is no string, or a number is asked for and something else came.
         ValueError: no such environment, or it refuses the arguments.
     """
     if not isinstance(env_id, str):
@@ -56,7 +56,7 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
                 _check_blind(env)
                 env = RenderedFrames(env, side)
             return env if steps is None else HindsightGoal(env, steps)
-        except ValueError:
+        except (ValueError, TypeError):
             env.close()
             raise
     name = env_id

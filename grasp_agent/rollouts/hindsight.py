@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from grasp_agent.core.checks import whole_number
 from grasp_agent.rollouts.picture_goal import Picture, PictureGoal
 from grasp_agent.rollouts.rendered import check_renders, square
 
@@ -15,6 +16,10 @@ SIDE = 64
 
 ATTEMPTS = 10
 """Walks that are tried for one that ends elsewhere than it began."""
+
+
+MOST_STEPS = 10**6
+"""To a goal, at most: all are played at each reset."""
 
 
 class HindsightGoal(PictureGoal):
@@ -30,6 +35,7 @@ class HindsightGoal(PictureGoal):
         hold: steps that each random action is held for.
 
     Raises:
+        TypeError: a number is no whole number.
         ValueError: the environment renders no arrays, or a number is out of its range. By `reset`: the same seed leads
             to another start, or random actions change nothing in view.
     """
@@ -37,10 +43,8 @@ class HindsightGoal(PictureGoal):
     def __init__(self, env: gym.Env[Any, Any], steps: int, share: float = 0.25, hold: int = 5) -> None:
         super().__init__(env, share)
         check_renders(env)
-        for name, number in (("steps", steps), ("hold", hold)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ValueError(f"hindsight {name}: expected a whole number of at least 1, got {number!r}")
-        self.steps, self.hold = steps, hold
+        self.steps = whole_number("hindsight steps", steps, 1, MOST_STEPS)
+        self.hold = whole_number("hindsight hold", hold, 1, MOST_STEPS)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if seed is None:

@@ -207,9 +207,10 @@ def check_expert(env: gym.Env[Any, Any], **options: Any) -> Any:
     make_expert = getattr(env.unwrapped, "make_expert", None)
     if make_expert is None:
         raise ValueError(f"{name}: has no scripted expert (make_expert); try policy 'random'")
-    if lacking := options.keys() - inspect.signature(make_expert).parameters.keys():
+    takes = inspect.signature(make_expert).parameters.keys()
+    if lacking := options.keys() - takes:
         raise ValueError(
-            f"{name}: expected a scripted expert that takes {', '.join(sorted(lacking))}, got one that only makes data"
-            " (its make_expert does not); try policy 'random'"
+            f"{name}: expected a scripted expert that takes {', '.join(sorted(lacking))}, got one whose make_expert"
+            f" takes {', '.join(takes)}; try policy 'random'"
         )
     return env.unwrapped

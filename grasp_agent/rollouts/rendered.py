@@ -10,6 +10,11 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from PIL import Image
 
+from grasp_agent.core.checks import whole_number
+
+MOST_PIXELS = 4096
+"""Side of the largest picture: a slip of the pen must not ask for all memory."""
+
 
 class RenderedFrames(gym.ObservationWrapper[NDArray[np.uint8], Any, Any]):
     """Observations are what the environment renders, as square pictures.
@@ -19,10 +24,12 @@ class RenderedFrames(gym.ObservationWrapper[NDArray[np.uint8], Any, Any]):
         side: height and width of the observations.
 
     Raises:
-        ValueError: the environment does not render arrays.
+        TypeError: `side` is no whole number.
+        ValueError: it is out of range, or the environment does not render arrays.
     """
 
     def __init__(self, env: gym.Env[Any, Any], side: int) -> None:
+        side = whole_number("rendered", side, 1, MOST_PIXELS, " pixels of height and width")
         super().__init__(env)
         check_renders(env)
         self.side = side

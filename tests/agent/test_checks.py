@@ -146,6 +146,7 @@ def test_the_memory_of_another_agent_is_refused(options: dict[str, Any]) -> None
         ([3], np.zeros((2, 2)), "select: expected indices of 2 rows, or a mask of them, got"),
         ([True], np.zeros((2, 2)), "select: expected indices of 2 rows"),
         (5, np.zeros((2, 2)), "select: expected indices of 2 rows"),
+        (torch.ones(2, requires_grad=True), np.zeros((2, 2)), "select: expected indices of 2 rows"),
         ([0], "left", "with_last_action: expected an array of numbers, got 'left'"),
         ([0], np.full((2, 2), np.nan), "with_last_action: expected finite numbers, got NaN"),
     ],

@@ -123,6 +123,12 @@ def test_says_in_one_sentence_what_is_wrong_with_pixels(observation: Any, messag
         (np.array(["a", "b"]), TypeError, "array of numbers"),
         ([[1.0, 2.0], [3.0]], TypeError, "observation: expected an array of numbers, got a list that numpy cannot"),
         (np.zeros(3), ValueError, "goal: expected the observation's form"),
+        (
+            {"observation": np.zeros(2), "desired_goal": np.zeros(1), "achieved_goal": np.zeros(1, "M8[s]")},
+            TypeError,
+            "observation.'achieved_goal'.: expected an array of numbers, got dtype datetime64",
+        ),
+        ({"a": np.zeros(1), "b": np.array(["x"])}, TypeError, "observation.'b'.: expected an array of numbers"),
     ],
 )
 def test_says_in_one_sentence_what_is_wrong_with_vectors(

@@ -52,6 +52,15 @@ def test_a_single_observations_action_can_be_put_right_too() -> None:
     assert script.problems[-1].past_actions.tolist() == [[[0.75, -0.5]]]
 
 
+def test_an_executed_action_may_come_from_a_network() -> None:
+    agent = make_agent(DotModel(pixels=False))
+    _, state = agent.predict(vector(0.1, 0.2))
+    own = torch.full((2, 2), 0.5)
+    for executed in (own, own.requires_grad_(True)):
+        action, _ = agent.predict(vector(0.1, 0.2), state.with_last_action(executed))
+        assert action.shape == (2, 2)
+
+
 @pytest.mark.parametrize("executed", [np.zeros(2), np.zeros((3, 2)), np.zeros((2, 3))])
 def test_says_how_many_executed_actions_it_expects(executed: np.ndarray) -> None:
     _, state = make_agent(DotModel(pixels=False)).predict(vector(0.1, 0.2))

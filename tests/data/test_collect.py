@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -218,6 +219,30 @@ def test_windows_stay_inside_episodes(folder) -> None:  # type: ignore[no-untype
     assert list(first) == [31, 93]
     with pytest.raises(ValueError, match="no episode has the 32 frames"):
         data.windows(np.array([1]), 32)
+
+
+def test_the_expert_takes_arguments(folder, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    leaning = collect(settings(expert_kwargs=(("leaning", 1.0),)), tmp_path / "leaning", workers=1)
+    usual, other = EpisodeDataset(folder), EpisodeDataset(leaning)
+    assert np.abs(other.actions).mean() < 0.8 * np.abs(usual.actions).mean()
+    with pytest.raises(ValueError, match=r"other settings \(different: expert_kwargs\)"):
+        collect(settings(), leaning, workers=1)
+    with pytest.raises(ValueError, match=r"expert_kwargs: expected none without the expert, got {'leaning': 1\.0}"):
+        settings(policy="random", expert_kwargs=(("leaning", 1.0),))
+    for name, message in (("luck", "expected a scripted expert that takes luck, got one whose"), ("leaning", "0 to 1")):
+        with pytest.raises(ValueError, match=message):
+            collect(settings(expert_kwargs=((name, 2.0),)), tmp_path / "x", workers=1)
+    assert not (tmp_path / "x").exists()
+
+
+def test_data_from_before_experts_took_arguments_grow(folder, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    old = tmp_path / "old"
+    shutil.copytree(folder, old)
+    meta = json.loads((old / "dataset.json").read_text())
+    del meta["settings"]["expert_kwargs"], meta["sha256"]
+    (old / "dataset.json").write_text(json.dumps(meta))
+    collect(settings(steps=180), old, workers=1)
+    assert len(EpisodeDataset(old).lengths) == 6
 
 
 def test_errors_say_what_to_do(tmp_path) -> None:  # type: ignore[no-untyped-def]

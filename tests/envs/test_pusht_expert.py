@@ -47,6 +47,48 @@ def test_wandering_is_contact_rich_purposeful_and_keeps_off_the_walls():
     assert 0.2 < np.mean(deviations) < 0.4
 
 
+def steps_in_touch(seed, leaning):
+    """Of 100 steps of play: how close the agent came to the block and how far it aimed, [100, 2] [px]."""
+    env = make("PushTReach-v0")
+    env.reset(seed=seed)
+    expert = env.make_expert(seed, leaning=leaning)
+    steps = []
+    for _ in range(100):
+        action = expert.act()
+        env.step(action)
+        x, y, block_x, block_y, angle = env.get_state()[:5]
+        cos, sin = np.cos(angle), np.sin(angle)
+        local = cos * (x - block_x) + sin * (y - block_y), cos * (y - block_y) - sin * (x - block_x)
+        steps.append((local_distance(*local) - AGENT_RADIUS, 100.0 * np.hypot(*action)))
+    return np.array(steps)
+
+
+def test_leaning_it_stays_in_touch_and_hardly_moves():
+    """With 3 in 10 strokes interrupted about a third of all steps is near the block with a target near by."""
+    shares = {}
+    for leaning in (0.0, 0.3):
+        gap, aim = np.concatenate([steps_in_touch(seed, leaning) for seed in range(12)]).T
+        shares[leaning] = np.mean((gap < 6.0) & (aim < 8.5))
+    assert shares[0.0] < 0.05 and 0.15 < shares[0.3] < 0.5
+
+
+def test_without_leaning_the_play_is_as_ever():
+    """Goals of all seeds hang on it."""
+    goal = make("PushTReach-v0").reset(seed=10000)[1]["goal_state"]
+    np.testing.assert_allclose(goal, [389.485, 367.254, 326.425, 415.788, -3.428], atol=0.5)
+
+
+@pytest.mark.parametrize("leaning", [-0.1, 1.5, np.nan, True, "a", None])
+def test_leaning_is_a_share(leaning):
+    with pytest.raises(ValueError, match="expected leaning to be a number from 0 to 1, got"):
+        make("PushT-v0").make_expert(0, leaning=leaning)
+
+
+def test_an_expert_with_a_goal_does_not_lean():
+    with pytest.raises(ValueError, match=r"expected no leaning of an expert with a goal, .* got leaning 0\.3"):
+        make("PushT-v0").make_expert(0, goal=[260.0, 240.0, 0.3], leaning=0.3)
+
+
 def test_the_same_seed_plays_the_same_and_another_differently():
     first, _ = play(3, 60)
     again, _ = play(3, 60)

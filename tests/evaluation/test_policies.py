@@ -123,7 +123,7 @@ def test_expert_and_zero_say_which_environments_they_need_before_anybody_plays()
     with pytest.raises(ValueError, match="CartPole-v1: has no scripted expert"):
         ReferenceEntrant("expert").open("CartPole-v1", {})
     with pytest.raises(
-        ValueError, match="Wall-v0: expected a scripted expert that takes goal, got one that only makes"
+        ValueError, match="Wall-v0: expected a scripted expert that takes goal, got one whose make_expert takes seed;"
     ):
         ReferenceEntrant("expert").open("grasp_envs:grasp_envs/Wall-v0", {})
     ReferenceEntrant("expert").open("grasp_envs:grasp_envs/PushTReach-v0", {})[0].close()

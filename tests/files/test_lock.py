@@ -33,7 +33,7 @@ def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
             pass
         with pytest.raises(RuntimeError, match="but process"), locked(folder):
             pytest.fail("a refused writer took the lock away")
-    assert not list(folder.iterdir())
+    assert not folder.exists()
     with locked(folder):
         pass
 
@@ -62,3 +62,18 @@ def test_errors_that_name_no_file_name_the_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"^expected a model$"), locked(tmp_path):
         raise FileNotFoundError("expected a model")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_stays_empty_goes_again(tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b"
+    with pytest.raises(ValueError, match="late"), locked(deep):
+        raise ValueError("late")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="late"), locked(deep):
+        (tmp_path / "a" / "other").write_text("mine")
+        raise ValueError("late")
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "other"]
+    (tmp_path / "kept").mkdir()
+    with locked(tmp_path / "kept"):
+        pass
+    assert (tmp_path / "kept").is_dir()

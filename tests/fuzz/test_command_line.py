@@ -96,6 +96,7 @@ FITTING = {
     "data": ("empty", "file.txt", "nothing"),
     "out": ("new", "new/deep", "file.txt", "file.txt/x", "empty", ".", "x.gif", "x.mp4", "n" * 300, "/proc/x"),
     "env_arg": ("resolution=96", "a=b", "resolution=0", "success=strict", "obs_type=1", "=3", "a=" + "(" * 300),
+    "expert_arg": ("leaning=0.3", "leaning=2", "leaning=a", "luck=1", "=", "seed=1"),
     "stage": ("open", "closed", "tune", "ablation", "speed", "race"),
     "device": ("cpu", "cuda", "meta", "cuda:99"),
     "settings": ("file.txt", "empty", "nothing"),

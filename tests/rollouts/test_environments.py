@@ -85,6 +85,12 @@ def test_an_environment_that_renders_nothing_is_refused() -> None:
         make_env("Slider-v0", deaf=True, **{RENDERED: 10})
 
 
+@pytest.mark.parametrize(("side", "error"), [(..., TypeError), (True, TypeError), (0, ValueError), (10**6, ValueError)])
+def test_a_picture_has_a_number_of_pixels(side: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="rendered: expected a whole number from 1 to 4096 pixels of height and width, got"):
+        make_env("Slider-v0", **{RENDERED: side})
+
+
 def test_pictures_of_its_own_are_not_rendered_over() -> None:
     with pytest.raises(ValueError, match="expected observations without a picture to render in its place, got 96 px"):
         make_env("grasp_envs/PushT-v0", obs_type="pixels", **{RENDERED: 64})
