@@ -95,6 +95,8 @@ class CollectSettings:
                 f"expert_kwargs: expected none without the expert, got {dict(self.expert_kwargs)} with policy"
                 f" {self.policy!r}; try policy 'expert'"
             )
+        if "seed" in dict(self.expert_kwargs):
+            raise ValueError("expert_kwargs: expected no 'seed', since every episode has one of its own")
         if (self.model is not None) != (self.policy == "planner"):
             raise ValueError(
                 f"model: expected a world model with policy 'planner' and none without, got {self.model!r} with"

@@ -7,6 +7,7 @@ what was changed since. Data made by other programs may do without it.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -120,9 +121,15 @@ def _advice(shard: Path) -> str:
     return f"remove {shard.name} and run `grasp-agent collect` again"
 
 
+# A .npy header is Python, and to parse it in several threads at once fails now and then: CPython before 3.11.8 and
+# 3.12.1 raises SystemError (AST constructor recursion depth mismatch).
+_ONE_AT_A_TIME = threading.Lock()
+
+
 def _load(path: Path, mmap: bool) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r" if mmap else None)
+        with _ONE_AT_A_TIME:
+            array: NDArray[Any] = np.load(path, mmap_mode="r" if mmap else None)
         if not isinstance(array, np.ndarray):  # an archive of several
             raise ValueError(f"a {type(array).__name__}")
     except Exception as error:  # a damaged header, which is Python, can fail in any way

@@ -255,6 +255,7 @@ def _ordinary_problem(problem: Problem) -> Problem:
         states=_ordinary(problem.states),
         past_actions=_ordinary(problem.past_actions),
         goal=_ordinary(problem.goal),
+        horizon=int(problem.horizon),  # NumPy's small integers overflow
         low=_ordinary(problem.low),
         high=_ordinary(problem.high),
     )

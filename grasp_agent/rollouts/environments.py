@@ -37,6 +37,8 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
     """
     if not isinstance(env_id, str):
         raise TypeError(f"environment: expected an id such as 'CartPole-v1', got {shown(env_id)}")
+    if env_id.startswith(":"):
+        raise ValueError(f"environment: expected the name of a module before the colon, got {shown(env_id)}")
     if (image := kwargs.pop(GOAL_IMAGE, None)) is not None:
         if HINDSIGHT in kwargs:
             raise ValueError("goals: expected those of hindsight or a goal image, got both; try one of them")

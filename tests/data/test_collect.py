@@ -229,6 +229,8 @@ def test_the_expert_takes_arguments(folder, tmp_path) -> None:  # type: ignore[n
         collect(settings(), leaning, workers=1)
     with pytest.raises(ValueError, match=r"expert_kwargs: expected none without the expert, got {'leaning': 1\.0}"):
         settings(policy="random", expert_kwargs=(("leaning", 1.0),))
+    with pytest.raises(ValueError, match="expert_kwargs: expected no 'seed', since every episode has one of its own"):
+        settings(expert_kwargs=(("seed", 1),))
     for name, message in (("luck", "expected a scripted expert that takes luck, got one whose"), ("leaning", "0 to 1")):
         with pytest.raises(ValueError, match=message):
             collect(settings(expert_kwargs=((name, 2.0),)), tmp_path / "x", workers=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,23 @@ def test_shards_without_digests_are_read(write: Callable[..., Path]) -> None:
     data = EpisodeDataset(write(arrays(), arrays()))
     assert len(data) == 2 * FRAMES and data.lengths.tolist() == [4] * 4
     assert data.states is not None and data.rewards is not None and data.terminated is not None
+
+
+def test_headers_are_read_one_at_a_time(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several threads that parse them at once fail now and then, in some versions of Python."""
+    inside, together, load = [0], [0], np.load
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        inside[0] += 1
+        together[0] = max(together[0], inside[0])
+        time.sleep(0.002)
+        inside[0] -= 1
+        return load(*args, **kwargs)
+
+    folder = write(*(arrays() for _ in range(4)))
+    monkeypatch.setattr(np, "load", slow)
+    EpisodeDataset(folder)
+    assert together == [1]
 
 
 def test_other_precisions_are_taken_as_the_format_has_them(write: Callable[..., Path]) -> None:

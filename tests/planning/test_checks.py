@@ -92,6 +92,12 @@ def test_problems(changed: dict[str, Any], message: str) -> None:
         solve(CEM(), replace(PROBLEM, **changed), Budget(1))
 
 
+def test_a_horizon_may_be_numpys() -> None:
+    plain, _ = solve(CEM(), replace(PROBLEM, horizon=140), Budget(1))
+    small, _ = solve(CEM(), replace(PROBLEM, horizon=np.uint8(140)), Budget(1))  # twice as many would be 24
+    assert torch.equal(small.actions, plain.actions)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

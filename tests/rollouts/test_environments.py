@@ -51,6 +51,7 @@ gymnasium.register("Slider-v0", Slider)
         ("PointMaze_UMaze-v3", "doesn't exist; if a package of its own registers it, name that too, as in PACKAGE:Poi"),
         ("nowhere/X-v0", "; if a package of its own registers it, name that too, as in PACKAGE:nowhere/X-v0"),
         ("CartPol-v1", r"Did you mean: `CartPole`\?$"),
+        (":X-v0", "environment: expected the name of a module before the colon, got ':X-v0'"),
         ("no_such_module:X-v0", "; what stands before the colon must be a module that is installed or lies in the"),
     ],
 )
