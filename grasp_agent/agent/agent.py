@@ -33,7 +33,14 @@ from grasp_agent.agent.history import ActionLimits, History
 from grasp_agent.agent.model import made_ready
 from grasp_agent.agent.observations import AnyObservation, Array, ObservationReader, read_flags
 from grasp_agent.agent.state import AgentState, Diagnostics, joined_plans
-from grasp_agent.core.capabilities import action_limit_of, image_size_of, look_ahead_of, needs_goal, proprio_dim_of
+from grasp_agent.core.capabilities import (
+    action_limit_of,
+    centred_actions_of,
+    image_size_of,
+    look_ahead_of,
+    needs_goal,
+    proprio_dim_of,
+)
 from grasp_agent.core.checks import usable_device, whole_number
 from grasp_agent.core.rows import replace_rows, select_rows
 from grasp_agent.core.types import Budget, Objective, Plan, Problem, WorldModel
@@ -113,7 +120,7 @@ class MPCAgent:
         self.planner = as_planner(planner)
         self.budget = Budget(iterations=self.planner.decision_iterations) if budget is None else a_budget(budget)
         self.first_budget = self.budget if first_budget is None else a_budget(first_budget, "first_budget")
-        self._code = ActionCode(action_space)
+        self._code = ActionCode(action_space, centred_actions_of(world_model))
         self._code.check_size(world_model.action_dim)
         self.action_space = self._code.space
         self._reader = ObservationReader(
@@ -246,6 +253,7 @@ class MPCAgent:
         if state is None:
             batch, steps = len(inputs), self.horizon * self.world_model.action_block
             state = AgentState(
+                code=self._code,
                 history=History.begin(self.world_model, latent, rest),
                 goal=self._encode(goals),
                 goal_input=np.array(goals),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from grasp_agent.agent.actions import ActionCode
 from grasp_agent.agent.history import History
 from grasp_agent.agent.observations import Array
 from grasp_agent.core.checks import shown
@@ -22,6 +23,7 @@ class AgentState:
     """Everything an agent remembers between decisions; hand it back to `MPCAgent.predict` unchanged.
 
     Attributes:
+        code: how actions of the environment are told in numbers.
         history: what was seen and done lately.
         goal: encoded goals, [B, *S].
         goal_input: the goals as they were given, to notice a change, [B, ...].
@@ -30,6 +32,7 @@ class AgentState:
         executed: actions of that plan already executed, [B].
     """
 
+    code: ActionCode
     history: History
     goal: Tensor
     goal_input: Array
@@ -50,7 +53,8 @@ class AgentState:
                 f"select: expected indices of {len(self.executed)} rows, or a mask of them, got {shown(rows)}"
             ) from error
         index = torch.as_tensor(kept, device=self.goal.device)
-        return AgentState(
+        return replace(
+            self,
             history=self.history.select(kept),
             goal=self.goal[index],
             goal_input=self.goal_input[kept],
@@ -67,24 +71,26 @@ class AgentState:
 
         Raises:
             TypeError: no numbers.
-            ValueError: another number of actions, actions of another size, or NaN or infinity.
+            ValueError: another number of actions, actions of another size, choices that there are not, or NaN or
+                infinity.
         """
         latest = self.history.actions[:, -1]
         try:
-            actions = torch.as_tensor(executed).detach()
-            if actions.is_complex():
-                raise TypeError("complex numbers")
-            actions = actions.to(latest)
-        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            actions = np.asarray(executed.detach().cpu() if isinstance(executed, Tensor) else executed)
+        except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(f"with_last_action: expected an array of numbers, got {shown(executed)}") from error
-        if not bool(actions.isfinite().all()):
+        if actions.dtype.kind not in "fiub":
+            raise TypeError(f"with_last_action: expected an array of numbers, got {shown(executed)}")
+        if not np.isfinite(actions).all():
             raise ValueError("with_last_action: expected finite numbers, got NaN or infinity")
-        if actions.numel() != latest.numel():
+        numbers = len(self.code.choices) or self.code.size
+        if actions.size != len(latest) * numbers:
             raise ValueError(
-                f"with_last_action: expected {len(latest)} actions of {latest.shape[1]} numbers, as predict returned"
-                f" them, got shape {list(actions.shape)}"
+                f"with_last_action: expected {len(latest)} actions of {numbers} numbers, as predict returned them, got"
+                f" shape {list(actions.shape)}"
             )
-        return replace(self, history=self.history.with_last_action(actions.reshape(latest.shape)))
+        told = torch.as_tensor(self.code.read(actions)).to(latest)
+        return replace(self, history=self.history.with_last_action(told))
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from grasp_agent.agent import MPCAgent
+from grasp_agent.agent.actions import ActionCode
 from grasp_agent.benchmark.counting import CountingModel
 from grasp_agent.benchmark.rows import ClosedRow, OpenRow
-from grasp_agent.core.capabilities import readout_of
+from grasp_agent.core.capabilities import centred_actions_of, readout_of
 from grasp_agent.core.types import Budget, Objective, Plan, Problem, WorldModel
 from grasp_agent.planning import MultiStart, iterate
 from grasp_agent.planning.plans import Plans
@@ -231,9 +232,9 @@ def open_rows(
                 for n, best in found.items()
             }
             believed = reached(plan.states[:, -1], problem.goal) & plan.cost.isfinite()
-        space = episodes.envs[0].action_space
-        plans = plan.actions.reshape(len(seeds), -1, *space.shape).cpu().numpy().astype(space.dtype)  # type: ignore[misc]
-        solved = episodes.play(following(list(plans)), step_limit=plans.shape[1])
+        code = ActionCode(episodes.envs[0].action_space, centred_actions_of(world_model))
+        plans = [list(code.write(flat)) for flat in plan.actions.reshape(len(seeds), -1, code.size).cpu().numpy()]
+        solved = episodes.play(following(plans), step_limit=len(plans[0]))
     result = []
     for i, seed in enumerate(seeds):
         first = next((n for n, there in arrived.items() if there[i]), None)

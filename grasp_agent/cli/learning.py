@@ -55,8 +55,8 @@ def collect(
         pixels: record what the environment renders, if its observations hold no picture. Without, vectors are recorded.
         policy: "expert" (the environment's scripted expert), "random", or "planner": GRASP with --model, so that a
             model can learn from what its planner gets into.
-        expert_arg: an argument of the expert, NAME=VALUE. Push-T's takes leaning=0.3: in 3 of 10 pushes it stops and
-            leans against the block, and teaches a model what happens then.
+        expert_arg: an argument of the expert, NAME=VALUE. That of the default task takes leaning=0.3: in 3 of 10 pushes
+            it stops and leans against the block, and teaches a model what happens then.
         model: world model of policy "planner". Default: what ships for the environment.
         noise: deviation of what is added to the planner's actions, in half-ranges of the action; 0.15 explores.
         goal_horizon: expert steps to the goal in goal-reaching environments. Default: the environment's own.

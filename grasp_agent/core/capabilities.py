@@ -137,7 +137,8 @@ class Remembering(Protocol):
     """Knows what it was trained on."""
 
     trained_on: Sequence[Mapping[str, Any]]
-    """How each of the data folders was collected (`data.CollectSettings` as a dictionary); empty if that is unknown."""
+    """How each of the data folders was collected (`data.CollectSettings` as a dictionary, and `centred_actions` where
+    actions were recorded so, see `agent.actions.ActionCode`); empty if that is unknown."""
 
 
 @runtime_checkable
@@ -183,6 +184,11 @@ def proprio_dim_of(model: WorldModel) -> int:
 def action_limit_of(model: WorldModel) -> float | None:
     """Largest action that the model knows, see `Bounded`; None is no limit."""
     return model.action_limit if isinstance(model, Bounded) else None
+
+
+def centred_actions_of(model: WorldModel) -> bool:
+    """Whether the model's actions are told from the middle of the action space, in half-ranges; see `Remembering`."""
+    return any(isinstance(of, Mapping) and of.get("centred_actions") is True for of in trained_on(model))
 
 
 def distance_weights_of(model: WorldModel) -> Sequence[Any] | None:

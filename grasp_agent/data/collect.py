@@ -155,11 +155,24 @@ def collect(
             raise ValueError(
                 f"{out}: holds data of other settings (different: {', '.join(differing)}); choose a new folder"
             )
-    for env_id in settings.env_ids:  # a mistake shows here, before anything is written
-        goal_size, frame_bytes = _check(env_id, settings)
+    checked = [_check(env_id, settings) for env_id in settings.env_ids]  # a mistake shows before anything is written
+    goal_size, frame_bytes, centred = checked[-1]
+    if any(of[-1] != centred for of in checked):
+        raise ValueError(
+            f"env_ids: expected action bounds that are all the same in both directions, or none, got"
+            f" {', '.join(settings.env_ids)}; collect them apart"
+        )
     missing = [(settings, out, i) for i in range(settings.shards) if not (out / _shard_name(i)).is_dir()]
     check_room(out, len(missing) * settings.shard_steps * frame_bytes)
-    meta = described(asked, goal_size=goal_size, **({} if weights is None else {"weights": weights}))
+    further: dict[str, Any] = {} if weights is None else {"weights": weights}
+    if centred:
+        further["centred_actions"] = True
+    if (out / META_NAME).exists() and bool(read_meta(out).get("centred_actions")) != centred:
+        raise ValueError(
+            f"{out}: expected actions told from the middle of their bounds, as they are recorded now, got older data;"
+            " choose a new folder"
+        )
+    meta = described(asked, goal_size=goal_size, **further)
     with locked(out):
         remove_unfinished(out)
         write_json(out / META_NAME, meta)
@@ -187,7 +200,7 @@ def write_shard(settings: CollectSettings, out: Path, shard: int) -> None:
         # Planning for many episodes takes little more time than for one; nobody else gains by it.
         slots = min(PLANNED_TOGETHER, _fewest(missing, settings)) if settings.policy == "planner" else 1
         envs = [stack.enter_context(closing(_open(env_id, settings))) for _ in range(slots)]
-        policy, code = _policy(env_id, settings, envs[0]), ActionCode(envs[0].action_space)
+        policy, code = _policy(env_id, settings, envs[0]), ActionCode.for_data(envs[0].action_space)
         if settings.policy == "planner":
             stack.enter_context(one_thread())  # every core has a worker of its own
         while missing > 0:
@@ -263,14 +276,15 @@ def _episode(settings: CollectSettings, shard: int, number: int) -> Episode:
 # ---- environments and policies ---------------------------------------------------------------------------------
 
 
-def _check(env_id: str, settings: CollectSettings) -> tuple[int, int]:
+def _check(env_id: str, settings: CollectSettings) -> tuple[int, int, bool]:
     """Raise an error if the settings do not suit an environment.
 
     Returns:
-        The goal size of its vectors (see `goal_part`), and the bytes of a picture that is recorded, 0 where none is.
+        The goal size of its vectors (see `goal_part`), the bytes of a picture that is recorded, 0 where none is, and
+        whether its actions are recorded from the middle of their bounds (see `ActionCode`).
     """
     with closing(make_env(env_id, **dict(settings.env_kwargs))) as env:
-        ActionCode(env.action_space)
+        centred = ActionCode.for_data(env.action_space).centred
         if settings.policy == "expert":
             options = dict(settings.expert_kwargs)
             expert_env = check_expert(env, **options)
@@ -282,7 +296,8 @@ def _check(env_id: str, settings: CollectSettings) -> tuple[int, int]:
             _planner(env_id, settings, env)
         space = env.observation_space
         pictures = 0 if image_side(space) is None else settings.resolution**2 * 3
-        return (goal_part(space.spaces) if isinstance(space, gymnasium.spaces.Dict) else 0), pictures
+        goal_size = goal_part(space.spaces) if isinstance(space, gymnasium.spaces.Dict) else 0
+        return goal_size, pictures, centred
 
 
 def _open(env_id: str, settings: CollectSettings) -> gymnasium.Env[Any, Any]:

@@ -4,7 +4,8 @@ DATA/dataset.json                     what the data is and how it was made
 DATA/shard-00000/frames.npy           uint8   [frames, height, width, 3]; pictures, or in their place
                  vectors.npy          float32 [frames, D]
                  actions.npy          float32 [frames, action_dim]; the last of an episode is unused (zero); a choice
-                                      is a 1 among zeros
+                                      is a 1 among zeros; with "centred_actions" in dataset.json, -1 is the least
+                                      and 1 the largest value of the action space
                  rewards.npy          float32 [frames]; of the step from a frame to the next; the last is zero
                  terminated.npy       bool    [frames]; whether the episode ended there, not by a time limit
                  states.npy           float64 [frames, state_dim]; simulator state, only for supervision and probes
@@ -40,7 +41,7 @@ class EpisodeDataset:
 
     Attributes:
         folder: the first data folder.
-        settings: how each folder was collected.
+        settings: how each folder was collected; with `centred_actions` where actions are told so.
         actions: [F, action_dim]; `actions[i]` leads from frame i to i + 1 inside an episode.
         vectors: [F, D] observations that are vectors; None if they are pictures.
         rewards: [F] of the steps from frame i to i + 1 inside an episode, or None.
@@ -69,7 +70,14 @@ class EpisodeDataset:
         of_environment: list[int] = []
         environments: dict[str, int] = {}
         for number, folder in enumerate(folders):
-            self.settings.append(read_meta(Path(folder))["settings"])
+            meta = read_meta(Path(folder))
+            told = {"centred_actions": True} if meta.get("centred_actions") is True else {}
+            self.settings.append({**meta["settings"], **told})
+            if bool(told) != ("centred_actions" in self.settings[0]):
+                raise ValueError(
+                    f"{folder}: expected actions told as in {self.folder}, got some from the middle of their bounds and"
+                    " others in the environment's numbers; collect them again"
+                )
             found = sorted(p for p in Path(folder).glob("shard-*") if p.is_dir())
             if not found:
                 raise ValueError(

@@ -29,6 +29,58 @@ def test_actions_have_the_shape_dtype_and_bounds_of_the_space() -> None:
     np.testing.assert_allclose(action, [[-0.3], [0.1]], atol=1e-6)
 
 
+LEVER = spaces.Box(np.array([0, 100], np.float32), np.array([512, 104], np.float32))
+"""As far from zero as positions on a screen are."""
+
+
+def test_centred_numbers_go_from_least_to_largest_value() -> None:
+    code = ActionCode(LEVER, centred=True)
+    assert (code.low.tolist(), code.high.tolist()) == ([-1.0, -1.0], [1.0, 1.0])
+    actions = np.array([[0, 100], [256, 102], [384, 104]], np.float32)
+    numbers = [[-1.0, -1.0], [0.0, 0.0], [0.5, 1.0]]
+    np.testing.assert_allclose(code.read(actions), numbers, atol=1e-6)
+    np.testing.assert_allclose(code.write(np.array(numbers)), actions, atol=1e-4)
+    assert code.write(np.array([[-3.0, 3.0]])).tolist() == [[0.0, 104.0]]
+    fixed = ActionCode(spaces.Box(5.0, 5.0, (1,)), centred=True)
+    assert fixed.write(np.ones((1, 1))).tolist() == [[5.0]] and fixed.read(np.full((1, 1), 5.0)).tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize(
+    ("space", "centred"),
+    [(spaces.Box(-1, 1, (2,)), False), (spaces.Box(-2, 2), False), (LEVER, True), (spaces.Discrete(3), False)],
+)
+def test_data_are_centred_where_bounds_are_not_the_same_in_both_directions(space: Any, centred: bool) -> None:
+    assert ActionCode.for_data(space).centred is centred
+
+
+def test_a_model_of_centred_actions_plans_in_the_middle_of_the_space() -> None:
+    """The same decisions as with the plain space, told in the other numbers."""
+    point = {"observation": np.array([[0.2, 0.1], [0.0, 0.5]]), "desired_goal": np.array([[0.25, 0.0], [0.0, 0.4]])}
+    model = DotModel(pixels=False)
+    plain = MPCAgent(model, spaces.Box(-1, 1, (2,)), PLANNER, horizon=3)
+    centred = DotModel(pixels=False)
+    centred.trained_on = [{"centred_actions": True}]
+    agent = MPCAgent(centred, LEVER, PLANNER, horizon=3)
+    state = others = None
+    for _ in range(3):
+        expected, others = plain.predict(point, others)
+        actions, state = agent.predict(point, state)
+        np.testing.assert_allclose((actions - [256, 102]) / [256, 2], expected, atol=1e-4)
+    # what was executed is told in the environment's numbers, too
+    told = state.with_last_action(np.array([[512.0, 102.0], [0.0, 100.0]]))
+    np.testing.assert_allclose(told.history.actions[:, -1], [[1.0, 0.0], [-1.0, -1.0]], atol=1e-6)
+
+
+def test_choices_that_were_made_otherwise_can_be_told() -> None:
+    agent = MPCAgent(Stepper(), spaces.Discrete(3), PLANNER, horizon=4)
+    _, state = agent.predict({"observation": np.array([[0.0], [0.0]]), "goal": np.array([[2.0], [-2.0]])})
+    told = state.with_last_action(np.array([1, 0]))
+    assert told.history.actions[:, -1].tolist() == [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
+    for wrong in ([1, 3], [-1, 0]):
+        with pytest.raises(ValueError, match=r"actions: expected choices of Discrete\(3\), got"):
+            state.with_last_action(np.array(wrong))
+
+
 def test_written_actions_are_rounded_for_integers_and_clipped_for_all() -> None:
     whole = ActionCode(spaces.Box(-2, 3, (2,), np.int32))
     assert whole.write(np.array([[0.6, -0.6], [9.0, -9.0]])).tolist() == [[1, -1], [3, -2]]

@@ -247,6 +247,21 @@ def test_data_from_before_experts_took_arguments_grow(folder, tmp_path) -> None:
     assert len(EpisodeDataset(old).lengths) == 6
 
 
+def test_actions_that_are_places_are_recorded_from_the_middle(folder, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    asked = settings(env_kwargs=(("control", "absolute"),), policy="random")
+    absolute = collect(asked, tmp_path / "absolute", workers=1)
+    data = EpisodeDataset(absolute)
+    assert data.settings[0]["centred_actions"] is True and "centred_actions" not in EpisodeDataset(folder).settings[0]
+    assert -1 <= data.actions.min() < -0.8 and 0.8 < data.actions.max() <= 1 and abs(data.actions.mean()) < 0.2
+    with pytest.raises(ValueError, match=r"expected actions told as in .*, got some from the middle of their bounds"):
+        EpisodeDataset(folder, absolute)
+    meta = json.loads((absolute / "dataset.json").read_text())
+    del meta["centred_actions"], meta["sha256"]
+    (absolute / "dataset.json").write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match=r"as they are recorded now, got older data; choose a new folder"):
+        collect(asked, absolute, workers=1)
+
+
 def test_errors_say_what_to_do(tmp_path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(FileNotFoundError, match="grasp-agent collect"):
         EpisodeDataset(tmp_path)
