@@ -22,13 +22,14 @@ default planner sees every frame and the goal with
 "encoder" tells the errors of the pose, as a linear probe reads it, of frames that are disturbed like that, in which
 pusher and block touch, and in which the pusher is partly outside, for the model and for the supervised "pusht".
 
-Every row goes on where it was stopped.
+Every row goes on where it was stopped. OUT/table.md holds all rows that were played.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ from grasp_agent import GRASPAgent
 from grasp_agent.core.capabilities import proposes
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.evaluation import Results, evaluate
+from grasp_agent.evaluation.results import EpisodeResult
 from grasp_agent.files.atomic import write_text
+from grasp_agent.files.records import read_rows
 from grasp_agent.models import load_world_model
 from grasp_agent.models.frames import frames_of
 from grasp_agent.models.planar_push import PLANAR_PUSH
@@ -146,14 +149,27 @@ def agent(model: Any, planner: str = "grasp") -> GRASPAgent:
     return GRASPAgent(model, space, planner_for(planner, model))
 
 
-def figures(results: Results) -> str:
-    """Success and success at the end in per cent with their intervals, and the median of the steps to success."""
-    (entry,) = results.summary()
-    assert entry.success is not None and entry.success_final is not None
-    shares = [
-        f"{100 * x.value:.1f} [{100 * x.low:.0f}, {100 * x.high:.0f}]" for x in (entry.success, entry.success_final)
+ROW = re.compile(r"(pose|strict)_(\d+)_(\w+)|disturbed_(\w+)")
+
+
+def table(out: Path) -> str:
+    """All rows that the folder holds, whichever run played them."""
+    lines = [
+        "| success | steps to goal | entrant | episodes | success % | at the end % | steps to success |",
+        "|---|---|---|---|---|---|---|",
     ]
-    return f"{shares[0]} | {shares[1]} | {entry.median_steps_to_success}"
+    played = [(found, folder) for folder in out.iterdir() if (found := ROW.fullmatch(folder.name))]
+    for found, folder in sorted(played, key=lambda row: (row[0][4] or "", row[0][1] or "", int(row[0][2] or 0))):
+        success, distance, name, disturbance = found.groups()
+        rows = tuple(read_rows(folder / "results.csv", EpisodeResult))
+        (entry,) = Results({"entrants": [rows[0].entrant]}, rows).summary()
+        assert entry.success is not None and entry.success_final is not None
+        shares = [
+            f"{100 * x.value:.1f} [{100 * x.low:.0f}, {100 * x.high:.0f}]" for x in (entry.success, entry.success_final)
+        ]
+        what = f"pose, {disturbance} | {DISTANCES[0]} | grasp" if disturbance else f"{success} | {distance} | {name}"
+        lines.append(f"| {what} | {len(rows)} | {' | '.join(shares)} | {entry.median_steps_to_success} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -179,28 +195,22 @@ def main() -> None:
     names = options.entrant or [name for name in makers if name == "alone" or proposes(model)]
     seeds = range(options.seed, options.seed + options.episodes)
 
-    def play(folder: str, entrants: dict[str, Any], distance: int, success: str) -> Results:
+    def play(folder: str, entrants: dict[str, Any], distance: int, success: str) -> None:
         kwargs = {"goal_horizon": distance, "success": success}
         out = options.out / folder
         print(f"{folder}: {', '.join(entrants)}", flush=True)
-        return evaluate(entrants, ENV, seeds, env_kwargs=kwargs, out=out, batch=options.batch)
+        evaluate(entrants, ENV, seeds, env_kwargs=kwargs, out=out, batch=options.batch)
+        write_text(options.out / "table.md", table(options.out))
+        print((options.out / "table.md").read_text(), flush=True)
 
     parts = options.only or [part for part in PARTS if part != "encoder" or options.data]
-    lines = [
-        "| success | steps to goal | entrant | success % | at the end % | steps to success |",
-        "|---|---|---|---|---|---|",
-    ]
     for success in ("pose", "strict"):
         for distance in (options.distance or DISTANCES) if success in parts else ():
             for name in names:  # a folder each, so that entrants can be added later
-                results = play(f"{success}_{distance}_{name}", {name: makers[name]()}, distance, success)
-                lines.append(f"| {success} | {distance} | {name} | {figures(results)} |")
-                print(lines[-1], flush=True)
+                play(f"{success}_{distance}_{name}", {name: makers[name]()}, distance, success)
     if "disturbed" in parts:
         for name in DISTURBANCES:
-            results = play(f"disturbed_{name}", {name: agent(disturbed(model, name))}, DISTANCES[0], "pose")
-            lines.append(f"| pose, {name} | {DISTANCES[0]} | grasp | {figures(results)} |")
-            print(lines[-1], flush=True)
+            play(f"disturbed_{name}", {name: agent(disturbed(model, name))}, DISTANCES[0], "pose")
     if "encoder" in parts:
         data = EpisodeDataset(*options.data)
         head = ["| model | frames | count | pusher px | block px | block degrees |", "|---|---|---|---|---|---|"]
@@ -208,8 +218,6 @@ def main() -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         write_text(options.out / "encoder.md", "\n".join([*head, *rows]) + "\n")
         print((options.out / "encoder.md").read_text())
-    if len(lines) > 2:
-        write_text(options.out / "table.md", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
