@@ -60,7 +60,13 @@ def trained_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_examples_are_short_and_all_tested() -> None:
     found = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in EXAMPLES.glob("*.py")}
     study = found.pop("ball_navigation.py")  # a study with a film; its tests are in test_ball_navigation.py
-    assert set(found) == {"quickstart.py", "record_video.py", "compare_with_sb3.py", "train_sb3_baseline.py"}
+    assert set(found) == {
+        "quickstart.py",
+        "record_video.py",
+        "compare_with_sb3.py",
+        "train_sb3_baseline.py",
+        "plan_by_reward.py",
+    }
     assert max(found.values()) <= 90 and study <= 450
 
 
@@ -97,3 +103,16 @@ def test_compare_with_sb3(world_model: Path, trained_policy: Path, tmp_path: Pat
     with (tmp_path / "results" / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["entrant"] for row in rows] == ["grasp", "sac+her", "random"] * 2
+
+
+def test_plan_by_reward_collects_learns_and_compares(tmp_path: Path) -> None:
+    small = ["--steps", 400, "--training-steps", 5, "--episodes", 2, "--algorithm", "DQN", "--out", tmp_path]
+    printed = run("plan_by_reward.py", *small)
+    assert all(name in printed for name in ("grasp", "dqn", "random", "return"))
+    with (tmp_path / "results" / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["entrant"] for row in rows] == ["grasp", "dqn", "random"] * 2
+    assert all(8 <= float(row["return"]) <= 500 for row in rows)
+    assert (tmp_path / "train" / "model" / "config.json").is_file()
+    began = (tmp_path / "policy.zip").stat().st_mtime_ns
+    assert run("plan_by_reward.py", *small).count("dqn") == 1 and (tmp_path / "policy.zip").stat().st_mtime_ns == began

@@ -101,12 +101,14 @@ def _summary(errors: dict[str, Tensor]) -> Errors:
 
 @torch.inference_mode()
 def latent_errors(model: LatentWorldModel, task: DynamicsTask, windows: int = 2000, seed: int = 0) -> dict[str, float]:
-    """Root mean squared latent error by step, relative to the latents' spread."""
+    """Root mean squared latent error by step, relative to the latents' spread; empty if a single window tells none."""
     generator = np.random.default_rng(seed)
     present = torch.from_numpy(generator.choice(task.presents, min(windows, len(task.presents)), replace=False))
     latents, actions = task.window(present, task.unroll)
     predicted = unrolled(model, latents.to(model.device), actions.to(model.device), task.unroll).cpu()
     wanted = latents[:, model.history :]
+    if len(wanted) < 2:
+        return {}
     spread = float(wanted.std(0).flatten(1).square().sum(-1).mean().sqrt())
     error = (predicted - wanted).flatten(2).square().sum(-1).mean(0).sqrt() / max(spread, 1e-9)
     return {str((t + 1) * model.action_block): round(float(e), 4) for t, e in enumerate(error)}

@@ -147,3 +147,8 @@ def test_latent_errors_are_relative_to_the_spread(write_episodes: Callable[..., 
     assert noise["2"] == pytest.approx(2**0.5, rel=0.05)  # another draw, predicted by the present one
     mean = stub(1, 1, predict=lambda states, actions: torch.zeros_like(states[:, -1]))
     assert latent_errors(mean, task(mean, data, latents))["1"] == pytest.approx(1.0, rel=0.05)
+
+
+def test_a_single_window_has_no_spread(write_episodes: Callable[..., EpisodeDataset]) -> None:
+    latents = np.zeros((3, 4), np.float32)
+    assert latent_errors(stub(1, 1), task(stub(1, 1), write_episodes([3]), latents)) == {}
