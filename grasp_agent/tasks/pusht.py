@@ -25,6 +25,7 @@ PUSHT = register_task(
         driven_weights={"grasp_envs/PushT-v0": 0.001},
         states=PLANAR_PUSH,
         scene_side=512.0,
+        look_ahead=40,
         recipe="pose",
         model="pusht",
         baselines={"sac_her": PRETRAINED / "sac_her_pusht_reach" / "model.zip"},

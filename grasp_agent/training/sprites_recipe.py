@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from grasp_agent.data.dataset import EpisodeDataset
+from grasp_agent.files.atomic import replacing
 from grasp_agent.models.sprites.config import SpritesConfig
+from grasp_agent.models.sprites.decoder import over
 from grasp_agent.models.sprites.model import SpritesModel
 from grasp_agent.training.latent import later_stages, report_on
 from grasp_agent.training.loop import Stage
@@ -78,7 +83,40 @@ class SpritesRecipe(Recipe):
         return SpritesTask(run.model, run.data, frames, found, self.encoder.batch)
 
     def report(self, run: Run) -> dict[str, Any]:
+        save_sprites_picture(run.model, run.folder / "sprites.png")
         return report_on(run, self.dynamics.batch, None, self.seed)
+
+
+@torch.no_grad()
+def save_sprites_picture(model: SpritesModel, path: Path, tile: int = 144) -> None:
+    """Draw every learned sprite twice, side by side: over the first background, and what it covers in black.
+
+    Args:
+        model: what draws them.
+        path: picture to write.
+        tile: height and width of each, pixels.
+    """
+    count, cpu = len(model.config.sprites), copy.deepcopy(model).cpu()
+    middle = torch.zeros(1, count, 2)
+    headings = torch.eye(2)[:1].expand(1, count, 2)
+    tiles = []
+    for sprite in range(count):
+        pages = cpu.decoder.pages(middle, headings, cpu.config.image_size, only=sprite)
+        shown = cpu.difference.frames(over(pages, cpu.difference.background()).sum(1))[0]
+        cover = (1 - pages[0, 0, -1]).clamp(0, 1).unsqueeze(-1).expand(-1, -1, 3)
+        around = min(0.99, 1.5 * cpu.config.sprites[sprite].radius)  # of half a picture
+        tiles += [_middle(part, around, tile) for part in (shown, cover)]
+    with replacing(path) as unfinished:
+        Image.fromarray(np.concatenate(tiles, axis=1)).save(unfinished, format="png")
+
+
+def _middle(picture: torch.Tensor, around: float, side: int) -> NDArray[np.uint8]:
+    """The middle of a picture in 0..1 [n, n, 3], as far as `around` half-pictures from it, in `side` pixels."""
+    half = len(picture) // 2
+    reach = max(2, round(around * half))
+    part = picture[half - reach : half + reach, half - reach : half + reach]
+    pixels = Image.fromarray((255 * part.numpy()).round().astype(np.uint8))
+    return np.asarray(pixels.resize((side, side), Image.Resampling.NEAREST))
 
 
 register_recipe("sprites", lambda data: SpritesRecipe())

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.models import load_world_model
@@ -306,6 +307,8 @@ def test_training_uses_no_simulator_state(tmp_path: Path) -> None:
         data = episodes(tmp_path / name, [disk, letter], states=name == "with")
         assert (data.states is None) == (name == "without")
         train(data, tiny(), tmp_path / f"{name}_out")
+        sprites = np.asarray(Image.open(tmp_path / f"{name}_out" / "sprites.png"))
+        assert sprites.shape[0] == 144 and sprites.shape[1] % 288 == 0  # colour and cover of each
         weights.append(load_world_model(tmp_path / f"{name}_out" / "model").state_dict())
     assert weights[0].keys() == weights[1].keys()
     for key, value in weights[0].items():
