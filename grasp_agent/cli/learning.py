@@ -155,6 +155,7 @@ def train(
     seed: int = 0,
     device: str = "cpu",
     threads: MaybeInt = None,
+    tensorboard: bool = False,
 ) -> None:
     """Train a world model on collected episodes; a stopped run goes on from its last checkpoint.
 
@@ -183,6 +184,7 @@ def train(
         seed: of initial weights and batches.
         device: "cpu" or "cuda".
         threads: CPU threads. Default: PyTorch's choice.
+        tensorboard: write the losses for TensorBoard, too, into OUT/tensorboard.
     """
     from grasp_agent.data import EpisodeDataset
     from grasp_agent.training import make_recipe, task_of
@@ -210,7 +212,7 @@ def train(
         def on_log(stage: str, step: int, steps: int, terms: dict[str, float]) -> None:
             show(stage, step, steps, f"loss {terms['loss']:.4g}")
 
-        metrics = run(episodes, chosen, out, device, initial, on_log, say)
+        metrics = run(episodes, chosen, out, device, initial, on_log, say, tensorboard)
     console.print(metrics_table(metrics))
     if known := probes_sentence(metrics):
         say(known)

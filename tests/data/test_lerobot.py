@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from grasp_agent.data import EpisodeDataset, convert
 from grasp_agent.data.dataset import read_meta
+from grasp_agent.data.foreign.lerobot import LeRobotSource
 
 pyarrow: Any = pytest.importorskip("pyarrow", reason="pyarrow is an extra")
 parquet: Any = pytest.importorskip("pyarrow.parquet")
@@ -168,6 +170,15 @@ def test_a_stopped_conversion_goes_on_with_the_right_frames(tmp_path: Path) -> N
     shard.rmdir()
     again = read(folder, tmp_path / "out", shard_steps=2)
     np.testing.assert_array_equal(again.frames(np.arange(FRAMES)), before)
+
+
+def test_frames_of_a_film_are_found_in_any_order(tmp_path: Path) -> None:
+    source = LeRobotSource(write(tmp_path / "theirs"), SIDE, None, None, {}, (0, 512))
+    with closing(source):
+        for episode in (1, 0, 2, 1):
+            first, count = sum(LENGTHS[:episode]), LENGTHS[episode]
+            wanted = shades()[first : first + count].astype(int)
+            assert np.abs(source.episode(episode)["frames"] - wanted).max() <= 4
 
 
 def test_one_of_several_pictures_is_chosen(tmp_path: Path) -> None:

@@ -96,6 +96,9 @@ def test_ours_come_back_from_minari(env_id: str, changes: dict[str, Any], tmp_pa
     np.testing.assert_array_equal(back.terminated, ours.terminated)
     assert back.terminated is not None and back.terminated.any() == (env_id == "CartPole-v1")
     assert back.states is None
+    for episode in minari.load_dataset("mine/test-v0"):
+        ends = episode.terminations.astype(int) + episode.truncations
+        assert ends[-1] == 1 and not ends[:-1].any(), "an episode ends once, in one way"
     for key in ("env_ids", "env_kwargs", "policy"):
         assert back.settings[0][key] == ours.settings[0][key]
     assert (
