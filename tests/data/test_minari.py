@@ -300,6 +300,20 @@ def test_mistakes_are_one_sentence(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_download_that_fails_is_told_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def load_dataset(name: str, download: bool) -> Any:
+        asked.append(download)
+        raise ConnectionError("no network\nat all")
+
+    monkeypatch.setattr(minari, "load_dataset", load_dataset)
+    for download, wanted in ((False, "read"), (True, "downloaded")):
+        with pytest.raises(ValueError, match=f"a Minari data set that can be {wanted}, got no network at all"):
+            convert("minari:b-v0", tmp_path / "out", download=download)
+    assert asked == [False, True], "nothing is downloaded unless asked for"
+
+
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"expected a data folder with dataset\.json"):
         convert(tmp_path / "none", "minari:b-v0")

@@ -200,7 +200,8 @@ def _load(name: str, download: bool) -> Any:
         ) from None
     except Exception as error:  # a damaged one, or a lack of network, can fail in any way
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"minari:{name}: expected a Minari data set that can be read, got {reason}") from None
+        wanted = "downloaded" if download else "read"
+        raise ValueError(f"minari:{name}: expected a Minari data set that can be {wanted}, got {reason}") from None
 
 
 def _check_name(name: str) -> None:
