@@ -181,6 +181,15 @@ def test_bench_measures_decisions(place: Path, capsys: pytest.CaptureFixture[str
     assert all(name in shown for name in ("grasp", "cem", "p95"))
 
 
+def test_data_of_others_are_converted(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("minari", reason="Minari is an extra")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    main(["convert", "--data", str(place / "data"), "--out", "minari:mine/reach-v0"])
+    main(["convert", "--data", "minari:mine/reach-v0", "--out", str(tmp_path / "back"), "--resolution", "16"])
+    ours, back = (grasp_agent.data.EpisodeDataset(folder) for folder in (place / "data", tmp_path / "back"))
+    assert np.array_equal(ours.frames(np.arange(len(ours))), back.frames(np.arange(len(back))))
+
+
 # ---- bad input -----------------------------------------------------------------------------------------------
 
 CASES = {
@@ -215,6 +224,22 @@ CASES = {
         "holds data of other settings (different:",
     ),
     "collect: a file in the way": (["collect", "--out", "D/model/config.json"], "config.json"),
+    "convert: nothing foreign": (
+        ["convert", "--data", "D/data", "--out", "D/x"],
+        "expected minari:NAME or lerobot:FOLDER into a data folder",
+    ),
+    "convert: no such data": (
+        ["convert", "--data", "lerobot:D/data", "--out", "D/x"],
+        "expected a LeRobot data set with meta/info.json, found none",
+    ),
+    "convert: tiny frames": (
+        ["convert", "--data", "lerobot:D/data", "--out", "D/x", "--resolution", "0"],
+        "resolution: expected a whole number from 1 to 4096 pixels, got 0",
+    ),
+    "convert: arguments of no environment": (
+        ["convert", "--data", "lerobot:D/data", "--out", "D/x", "--env-arg", "control=absolute"],
+        "expected none without an environment",
+    ),
     "train: no data": (["train", "--data", "D/none", "--out", "D/x"], "expected a data folder with dataset.json"),
     "train: foreign data": (["train", "--data", "D/foreign", "--out", "D/x"], "dataset.json: expected"),
     "train: no shards": (["train", "--data", "D/empty", "--out", "D/x"], "expected at least one finished shard"),

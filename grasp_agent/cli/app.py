@@ -14,7 +14,7 @@ from typing import Any
 import tyro
 from rich.table import Table
 
-from grasp_agent.cli.learning import collect, train
+from grasp_agent.cli.learning import collect, convert, train
 from grasp_agent.cli.options import console
 from grasp_agent.cli.planning import bench, plan
 from grasp_agent.cli.playing import demo, evaluate, video
@@ -23,6 +23,7 @@ from grasp_agent.rollouts.workers import end_workers
 COMMANDS: dict[str, Any] = {
     "demo": demo,
     "collect": collect,
+    "convert": convert,
     "train": train,
     "evaluate": evaluate,
     "video": video,
@@ -33,7 +34,7 @@ COMMANDS: dict[str, Any] = {
 LONGEST_LINE = 600
 """Characters of an error message; what users typed can be in it."""
 
-RESUMABLE = ("demo", "collect", "train", "evaluate", "bench")
+RESUMABLE = ("demo", "collect", "convert", "train", "evaluate", "bench")
 
 
 def _overview() -> Table:

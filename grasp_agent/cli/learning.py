@@ -1,4 +1,4 @@
-"""From environments to a world model: `grasp-agent collect` and `grasp-agent train`."""
+"""From environments, or from data that are there, to a world model: `grasp-agent collect`, `convert` and `train`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from grasp_agent.cli.options import (
     ENVS,
+    Bounds,
     MaybeInt,
     MaybeStr,
     Paths,
@@ -91,6 +92,56 @@ def collect(
     say(f"next: grasp-agent train --data {out} --out runs/train")
 
 
+def convert(
+    data: str,
+    out: str,
+    resolution: MaybeInt = None,
+    picture_key: MaybeStr = None,
+    env: MaybeStr = None,
+    env_arg: Words = (),
+    action_bounds: Bounds = (),
+    download: bool = False,
+) -> None:
+    """Make a data set of another program a data folder, or a data folder a Minari data set.
+
+    A stopped run goes on where it was. Simulator states are left out. In use:
+        grasp-agent convert --data minari:D4RL/pointmaze/umaze-v2 --out runs/data --download
+        grasp-agent convert --data lerobot:recordings/arm --out runs/data --action-bounds -1 1
+        grasp-agent convert --data runs/data --out minari:mine/data-v0
+
+    Args:
+        data: "minari:NAME" (a Minari data set that is installed here), "lerobot:FOLDER" (a LeRobot data set of version
+            3) or a data folder.
+        out: data folder to write, or "minari:NAME" for a new Minari data set.
+        resolution: height and width of the recorded pictures, which are averaged down and get black bars where they
+            are not square. Default: 64, which the recipes of `grasp-agent train` read.
+        picture_key: where in an observation the picture is, if there are several.
+        env: id of the environment that the data are from, where they do not say it. It tells the bounds of the actions,
+            and what `grasp-agent train` should do by default.
+        env_arg: an argument of that environment, NAME=VALUE.
+        action_bounds: the least and the largest value of all numbers of an action, or of each in turn, where neither
+            data nor environment tell.
+        download: fetch the Minari data set if it is not installed.
+    """
+    from grasp_agent.data import convert as run
+
+    with progress_bars(console) as show:
+        run(
+            data,
+            out,
+            resolution=resolution,
+            picture_key=picture_key,
+            env_id=env,
+            env_kwargs=env_arguments(env_arg),
+            action_bounds=action_bounds,
+            download=download,
+            on_part=lambda done, total: show("convert", done, total, "shards"),
+        )
+    say(f"episodes in {out}")
+    if not out.startswith("minari:"):
+        say(f"next: grasp-agent train --data {out} --out runs/train")
+
+
 def train(
     data: Paths,
     out: Path,
@@ -104,6 +155,7 @@ def train(
     seed: int = 0,
     device: str = "cpu",
     threads: MaybeInt = None,
+    tensorboard: bool = False,
 ) -> None:
     """Train a world model on collected episodes; a stopped run goes on from its last checkpoint.
 
@@ -132,6 +184,7 @@ def train(
         seed: of initial weights and batches.
         device: "cpu" or "cuda".
         threads: CPU threads. Default: PyTorch's choice.
+        tensorboard: write the losses for TensorBoard, too, into OUT/tensorboard.
     """
     from grasp_agent.data import EpisodeDataset
     from grasp_agent.training import make_recipe, task_of
@@ -159,7 +212,7 @@ def train(
         def on_log(stage: str, step: int, steps: int, terms: dict[str, float]) -> None:
             show(stage, step, steps, f"loss {terms['loss']:.4g}")
 
-        metrics = run(episodes, chosen, out, device, initial, on_log, say)
+        metrics = run(episodes, chosen, out, device, initial, on_log, say, tensorboard)
     console.print(metrics_table(metrics))
     if known := probes_sentence(metrics):
         say(known)

@@ -25,6 +25,7 @@ MOST = 1_000_000
 Words = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")]
 Numbers = Annotated[tuple[int, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")]
 Weights = Annotated[tuple[float, ...], tyro.conf.arg(metavar="NUMBER NUMBER ...", help_behavior_hint="(optional)")]
+Bounds = Annotated[tuple[float, ...], tyro.conf.arg(metavar="LEAST LARGEST ...", help_behavior_hint="(optional)")]
 Paths = Annotated[
     tuple[Path, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(required, repeatable)")
 ]

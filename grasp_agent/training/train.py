@@ -3,6 +3,7 @@
 OUT/model/            config.json, model.safetensors: for `load_world_model`
 OUT/metrics.json      errors on held-out episodes
 OUT/curves.png, log.jsonl
+OUT/tensorboard/      the log once more, for TensorBoard, if asked for
 OUT/*.pt              state of training, to resume from; may be deleted when done
 
 A recipe adds pictures of its own.
@@ -27,6 +28,7 @@ from grasp_agent.training.folder import claim
 from grasp_agent.training.loop import OnLog, read_log, run_stage
 from grasp_agent.training.recipe import Recipe, Run
 from grasp_agent.training.report import save_curves
+from grasp_agent.training.tensorboard import TensorBoardLog
 
 
 def train(
@@ -37,6 +39,7 @@ def train(
     initial: str | Path | None = None,
     on_log: OnLog | None = None,
     on_message: Callable[[str], None] | None = None,
+    tensorboard: bool = False,
 ) -> dict[str, Any]:
     """Train a world model on collected episodes, going on from what `out` already holds.
 
@@ -50,6 +53,7 @@ def train(
             steps keep what it has.
         on_log: progress of a stage.
         on_message: one line of text when a stage begins.
+        tensorboard: whether to write the log for TensorBoard, too.
 
     Returns:
         The metrics, also written to metrics.json.
@@ -57,10 +61,11 @@ def train(
     Raises:
         ValueError: the data do not fit the recipe, or `out` was begun with another recipe, other data, another initial
             model, on another device or with another number of threads: the weights would differ by rounding.
-        ImportError: the recipe needs a package that is not installed.
+        ImportError: the recipe, or TensorBoard, needs a package that is not installed.
         RuntimeError: another run writes to `out`.
     """
     out = Path(out)
+    board = TensorBoardLog(out) if tensorboard else None
     kept = [stage.schedule.name for stage in recipe.stages() if stage.schedule.steps == 0]
     if len(kept) == len(recipe.stages()):
         raise ValueError("steps: expected some for at least one stage, got 0 for all, which would train nothing")
@@ -86,7 +91,25 @@ def train(
         claim(out, {**settings, "episodes": data.digest(), "weights": begun_with, **_arithmetic(device)})
         remove_unfinished(out)
         run = Run(model, data, training, held_out, out, on_message or (lambda text: None))
-        return _run(run, recipe, device, on_log)
+        if board is None:
+            return _run(run, recipe, device, on_log)
+        try:
+            metrics = _run(run, recipe, device, _also_drawn(on_log, board))
+            board.update()  # also where all stages were done before
+        finally:
+            board.close()
+        return metrics
+
+
+def _also_drawn(on_log: OnLog | None, board: TensorBoardLog) -> OnLog:
+    """What is called for a line of the log, with TensorBoard told of it as well."""
+
+    def told(stage: str, step: int, steps: int, terms: dict[str, float]) -> None:
+        board.update()
+        if on_log:
+            on_log(stage, step, steps, terms)
+
+    return told
 
 
 def _run(run: Run, recipe: Recipe, device: str | torch.device, on_log: OnLog | None) -> dict[str, Any]:

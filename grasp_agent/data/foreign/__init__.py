@@ -1,0 +1,1 @@
+"""Data sets of other programs, as data folders of ours and back."""
