@@ -10,6 +10,7 @@ stable-baselines3 learns from its own actions. Both have --steps steps. A stoppe
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import stable_baselines3
@@ -53,7 +54,7 @@ if not policy.exists():
     learner.save(unfinished)
     os.replace(unfinished, policy)
 
-model = load_world_model(args.out / "train" / "model")
+model: Any = load_world_model(args.out / "train" / "model")
 objective = Rewards(model)
 env = gym.make(args.env)
 agent = GRASPAgent(

@@ -112,6 +112,8 @@ def a_model(**changes: Any) -> VectorModel:
 def test_a_model_of_another_world_is_noted() -> None:
     model = a_model()
     assert foreign_to("Pendulum-v1", {}, model) is None, "nothing is known of it"
+    model.trained_on = ({"source": "of another program"},)
+    assert foreign_to("Pendulum-v1", {}, model) is None, "its environment is not known"
     model.trained_on = ({"env_ids": ["grasp_envs:grasp_envs/PointMaze-v0"], "env_kwargs": [["maze", "medium"]]},)
     maze = "grasp_envs/PointMaze-v0"
     assert foreign_to(maze, {"maze": "medium", "goals": "any", "obs_type": "pixels", "hindsight": 9}, model) is None

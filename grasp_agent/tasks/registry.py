@@ -115,7 +115,11 @@ def foreign_to(env_id: str, env_kwargs: Mapping[str, Any], model: WorldModel) ->
 
     ids = task_for(env_id).env_ids
     asked = world(env_id, env_kwargs)
-    known = [world(name, dict(folder["env_kwargs"])) for folder in trained_on(model) for name in folder["env_ids"]]
+    known = [
+        world(name, dict(folder.get("env_kwargs", ())))
+        for folder in trained_on(model)
+        for name in folder.get("env_ids", ())
+    ]
     if not known or any(kwargs == asked[1] and (name == asked[0] or name in ids) for name, kwargs in known):
         return None
     names = dict.fromkeys(_named(*one) for one in known)

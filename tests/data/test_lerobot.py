@@ -208,6 +208,7 @@ def test_one_of_several_pictures_is_chosen(tmp_path: Path) -> None:
         ("cut", {}, "expected a whole parquet file, got a damaged one"),
         ("no film", {}, "expected a video that ffmpeg reads, got another file"),
         ("no column", {}, "expected the columns"),
+        ("wide", {}, "meta/info.json: expected a path such as 'data/"),
     ],
 )
 def test_mistakes_are_one_sentence(damage: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -222,6 +223,8 @@ def test_mistakes_are_one_sentence(damage: str, options: dict[str, Any], message
         told = parquet.read_table(told_path).to_pydict()
         told["length"] = [5, 20, 3]
         parquet.write_table(pyarrow.table(told), told_path)
+    elif damage == "wide":  # a path as long as the memory
+        info_path.write_text(json.dumps({**info, "data_path": "{chunk_index:0999999999d}"}))
     elif damage == "cut":
         rows_path.write_bytes(rows_path.read_bytes()[:100])
     elif damage == "no film":

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from grasp_agent.agent.actions import ActionCode
+from grasp_agent.core.checks import shown
 from grasp_agent.data.foreign.source import (
     Arrays,
     Source,
@@ -324,6 +326,8 @@ def _is_numbers(feature: Mapping[str, Any]) -> bool:
 
 def _filled(template: Any, row: Mapping[str, Any], prefix: str, **names: str) -> str:
     """The path of the file that holds part of an episode."""
+    if len(str(template)) > 300 or re.search(r":\d{3,}", str(template)):  # a width would fill the memory
+        raise ValueError(f"meta/info.json: expected a path such as {DATA_PATH!r}, got {shown(template)}")
     try:
         place = {name: int(row[f"{prefix}/{name}"]) for name in ("chunk_index", "file_index")}
         return str(template).format(**place, **names)
