@@ -159,7 +159,10 @@ class Readout(Protocol):
         ...
 
     def reaches(self, latents: Tensor, goal: Tensor) -> Tensor:
-        """Whether latents [..., *S] meet the task's own test of success for the goals [..., *S], booleans [...]."""
+        """Whether latents [..., *S] meet the task's own test of success for the goals [..., *S], booleans [...].
+
+        A model that knows no task is about as strict.
+        """
         ...
 
 

@@ -52,6 +52,33 @@ def state(settings: SpritesConfig, places: Tensor, angles: Tensor) -> Tensor:
 # ---- latents
 
 
+def test_latents_are_read_in_pixels_and_degrees() -> None:
+    model = model_of(DISK, SQUARE)
+    goal = state(model.config, torch.zeros(2, 2), torch.tensor([0.0, 0.1]))
+    # 3 and 4 of 16 pixels in half a picture; the square a quarter of a turn and 6 degrees further
+    angles = torch.tensor([0.0, 0.1 + math.pi / 2 + math.radians(6.0)])
+    there = state(model.config, torch.tensor([[3.0, 4.0], [0.0, -1.0]]) / 16, angles)
+    assert model.readout is not None
+    errors = model.readout.errors(torch.stack([goal, there]), goal)
+    assert list(errors) == ["sprite1_px", "sprite2_px", "sprite2_deg"]
+    torch.testing.assert_close(errors["sprite1_px"], torch.tensor([0.0, 5.0]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(errors["sprite2_px"], torch.tensor([0.0, 1.0]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(errors["sprite2_deg"], torch.tensor([0.0, 6.0]), atol=1e-2, rtol=0)
+
+
+def test_a_goal_is_reached_within_a_twenty_fifth_of_the_picture_and_twenty_degrees() -> None:
+    model = model_of(DISK, LETTER)
+    goal = state(model.config, torch.zeros(2, 2), torch.zeros(2))
+
+    def reached(disk: float, letter: float, degrees: float) -> bool:
+        places = torch.tensor([[disk, 0.0], [0.0, letter]]) * 2  # shares of the picture's side
+        there = state(model.config, places, torch.tensor([0.0, math.radians(degrees)]))
+        return bool(model.readout.reaches(there, goal))
+
+    assert reached(0.039, 0.0, 19.0) and reached(0.0, 0.039, -19.0)
+    assert not reached(0.041, 0.0, 0.0) and not reached(0.03, 0.03, 0.0) and not reached(0.0, 0.0, 21.0)
+
+
 @pytest.mark.parametrize("other", [DISK, SQUARE])
 def test_the_distance_of_latents_is_how_far_the_points_of_the_things_move(other: Sprite) -> None:
     """Mean square over the points of all things, each as large as it covers the picture; the largest counts 1."""

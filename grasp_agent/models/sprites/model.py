@@ -16,6 +16,7 @@ from grasp_agent.models.sprites.context import SpritesContext
 from grasp_agent.models.sprites.decoder import SpriteDecoder
 from grasp_agent.models.sprites.dynamics import SpriteDynamics
 from grasp_agent.models.sprites.encoder import PoseEncoder
+from grasp_agent.models.sprites.readout import SpritesReadout
 from grasp_agent.models.sprites.refinement import refined
 
 
@@ -41,6 +42,7 @@ class SpritesModel(nn.Module):
         self.action_block = 1
         self.action_limit = config.action_limit
         self.distance_weights = config.distance_weights
+        self.readout = SpritesReadout(config)
         self.difference = Difference(config.image_size, config.backgrounds, config.colours, config.canvas)
         self.encoder = PoseEncoder(config.colours, config.encoder_channels, config.input_size, len(config.sprites))
         self.decoder = SpriteDecoder(config)
