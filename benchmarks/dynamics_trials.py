@@ -73,7 +73,7 @@ TRIALS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder written by grasp-agent collect")
-    parser.add_argument("--model", default="pusht", help="whose encoder is used")
+    parser.add_argument("--model", default="pusht-pose", help="whose encoder is used")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/dynamics_trials"), help="latents and checkpoints")
     parser.add_argument("--steps", type=int, default=1000, help="optimiser steps of each training")

@@ -1,6 +1,6 @@
 """Does the planner's cost fall when the task is closer? Latent goal distance against steps to go and task distance.
 
-    python benchmarks/goal_distance.py --data runs/data --model pusht --out benchmarks/goal_distance
+    python benchmarks/goal_distance.py --data runs/data --model pusht-pose --out benchmarks/goal_distance
 
 Takes held-out expert trajectories, their frame 80 steps ahead as the goal, and compares for every frame on the way the
 cost of its encoding with the steps that are left and with the task's own distance, max(pose error / 20 px, angle error

@@ -1,8 +1,8 @@
 """How well an agent plans with a world model that was never told a pose, with and without proposals, and disturbed.
 
-    python benchmarks/pixels_only.py --model pusht-pixels --out benchmarks/pixels_only --episodes 200 --batch 50
-    python benchmarks/pixels_only.py --model pusht-pixels --out benchmarks/pixels_only --only disturbed --episodes 100
-    python benchmarks/pixels_only.py --model pusht-pixels --out benchmarks/pixels_only --only encoder --data runs/data
+    python benchmarks/pixels_only.py --model pusht --out benchmarks/pixels_only --episodes 200 --batch 50
+    python benchmarks/pixels_only.py --model pusht --out benchmarks/pixels_only --only disturbed --episodes 100
+    python benchmarks/pixels_only.py --model pusht --out benchmarks/pixels_only --only encoder --data runs/data
 
 Three agents play the same held-out goals 25, 50 and 80 expert steps away, each with twice as many steps:
 
@@ -20,7 +20,7 @@ default planner sees every frame and the goal with
     patch                a grey square of 6 x 6 pixels that belongs to nothing, near a corner
 
 "encoder" tells the errors of the pose, as a linear probe reads it, of frames that are disturbed like that, in which
-pusher and block touch, and in which the pusher is partly outside, for the model and for the supervised "pusht".
+pusher and block touch, and in which the pusher is partly outside, for the model and for the supervised "pusht-pose".
 
 Every row goes on where it was stopped. OUT/table.md holds all rows that were played.
 """
@@ -174,7 +174,7 @@ def table(out: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="pusht-pixels", help="a shipped name, a folder or a hub id")
+    parser.add_argument("--model", default="pusht", help="a shipped name, a folder or a hub id")
     parser.add_argument("--out", type=Path, required=True, help="results folder")
     parser.add_argument("--only", choices=PARTS, action="append", help="parts; default all")
     parser.add_argument("--data", type=Path, action="append", help="recorded episodes, for the part encoder")
@@ -214,7 +214,7 @@ def main() -> None:
     if "encoder" in parts:
         data = EpisodeDataset(*options.data)
         head = ["| model | frames | count | pusher px | block px | block degrees |", "|---|---|---|---|---|---|"]
-        rows = [row for name in dict.fromkeys((options.model, "pusht")) for row in encoder_errors(name, data)]
+        rows = [row for name in dict.fromkeys((options.model, "pusht-pose")) for row in encoder_errors(name, data)]
         options.out.mkdir(parents=True, exist_ok=True)
         write_text(options.out / "encoder.md", "\n".join([*head, *rows]) + "\n")
         print((options.out / "encoder.md").read_text())

@@ -90,7 +90,7 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
         name: replace(getattr(recipe, name), batch=8, steps=4, log_every=1, checkpoint_seconds=0.0)
         for name in ("encoder", "dynamics")
     }
-    monkeypatch.setitem(grasp_agent.training.RECIPES, "pose", lambda data: replace(recipe, **stages))  # type: ignore[arg-type]
+    monkeypatch.setitem(grasp_agent.training.RECIPES, "sprites", lambda data: replace(recipe, **stages))  # type: ignore[arg-type]
     monkeypatch.setattr(vector, "time", SimpleNamespace(perf_counter=lambda: 0.0))
     ticks = itertools.count()
     monkeypatch.setattr(calibration, "time", SimpleNamespace(process_time=lambda: next(ticks) / 1024))

@@ -50,7 +50,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = replace(
         recipe, encoder=replace(recipe.encoder, batch=8, steps=4), dynamics=replace(recipe.dynamics, batch=8, steps=4)
     )
-    monkeypatch.setitem(grasp_agent.training.RECIPES, "pose", lambda data: recipe)
+    monkeypatch.setitem(grasp_agent.training.RECIPES, "sprites", lambda data: recipe)
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -243,14 +243,17 @@ CASES = {
     "train: no data": (["train", "--data", "D/none", "--out", "D/x"], "expected a data folder with dataset.json"),
     "train: foreign data": (["train", "--data", "D/foreign", "--out", "D/x"], "dataset.json: expected"),
     "train: no shards": (["train", "--data", "D/empty", "--out", "D/x"], "expected at least one finished shard"),
-    "train: resolution": (["train", "--data", "D/data", "--out", "D/x"], "expected frames of 64 px, got 16"),
+    "train: resolution": (
+        ["train", "--data", "D/data", "--out", "D/x", "--recipe", "pose"],
+        "expected frames of 64 px, got 16",
+    ),
     "train: unknown recipe": (
         ["train", "--data", "D/data", "--out", "D/x", "--recipe", "best"],
         "expected one of dino_wm, generic, joint, joint_grid, pose, sprites, vector",
     ),
     "train: no steps": (
         ["train", "--data", "D/data", "--out", "D/x", "--encoder-steps", "0"],
-        "encoder.steps: expected at least 1, got 0, which would leave random weights",
+        "sprites.steps: expected at least 1, got 0, which would leave random weights",
     ),
     "train: negative steps": (
         ["train", "--data", "D/data", "--out", "D/x", "--dynamics-steps", "-1"],

@@ -26,7 +26,7 @@ PUSHT = register_task(
         states=PLANAR_PUSH,
         scene_side=512.0,
         look_ahead=40,
-        recipe="pose",
+        recipe="sprites",
         model="pusht",
         baselines={"sac_her": PRETRAINED / "sac_her_pusht_reach" / "model.zip"},
     )

@@ -29,7 +29,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Data, and a recipe that takes a moment."""
     recipe = grasp_agent.training.LatentRecipe(model=TINY, representation="supervised", unroll=2, held_out=0.3)
     stages = {name: replace(getattr(recipe, name), batch=8, steps=2) for name in ("encoder", "dynamics")}
-    monkeypatch.setitem(grasp_agent.training.RECIPES, "pose", lambda data: replace(recipe, **stages))  # type: ignore[arg-type]
+    monkeypatch.setitem(grasp_agent.training.RECIPES, "sprites", lambda data: replace(recipe, **stages))  # type: ignore[arg-type]
     env_ids = ("grasp_envs:grasp_envs/PushTReach-v0",)
     settings = CollectSettings(env_ids, steps=80, shard_steps=40, episode_length=20, resolution=16)
     return grasp_agent.data.collect(settings, tmp_path / "data", workers=1)

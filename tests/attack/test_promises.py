@@ -26,6 +26,8 @@ from grasp_agent.planning import PLANNERS
 AREA = "promises"
 TOLERANCE = 1e-5
 """Of an action in [-1, 1] at one decision from the same observation and the same earlier plan."""
+SHIPPED = 1e-4
+"""The same, of the shipped model of Push-T: its encoder solves small linear systems."""
 ROWS = 5
 NAMES = ["grasp", "gd", "gauss_newton", "lbfgs", "cem", "icem", "mppi"]
 
@@ -85,14 +87,15 @@ def test_the_shipped_model_keeps_these_promises_too() -> None:
     together = decided(slice(None))
     assert together.tobytes() == decided(slice(None)).tobytes()
     alone = np.concatenate([decided(slice(row, row + 1)) for row in range(2)])
-    np.testing.assert_allclose(together, alone, rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(together, decided(slice(None), threads=2), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(together, alone, rtol=0, atol=SHIPPED)
+    np.testing.assert_allclose(together, decided(slice(None), threads=2), rtol=0, atol=SHIPPED)
     env.close()
 
 
 def test_the_page_names_these_tolerances() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text()
-    assert f"less than {TOLERANCE:.0e}".replace("e-0", "e-") in page
+    for tolerance in (TOLERANCE, SHIPPED):
+        assert f"less than {tolerance:.0e}".replace("e-0", "e-") in page
 
 
 def test_the_page_names_tests_that_there_are() -> None:

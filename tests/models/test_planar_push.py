@@ -134,7 +134,7 @@ def test_models_of_this_layout_read_their_latents_out() -> None:
 
 
 def test_the_shipped_model_has_the_layouts_settings() -> None:
-    assert load_world_model("pusht").config == PLANAR_PUSH.model_config()
+    assert load_world_model("pusht-pose").config == PLANAR_PUSH.model_config()
 
 
 # ---- networks --------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import torch
 from tiny_model import TINY
 
 import grasp_agent.tasks
+from grasp_agent.core.capabilities import readout_of
 from grasp_agent.models import LatentWorldModel, load_world_model
 from grasp_agent.rollouts.environments import make_env
 from grasp_agent.tasks import DEFAULT_TASK, GYMNASIUM, TASKS, Task, register_task, task_for
@@ -136,7 +137,12 @@ def test_what_a_shipped_task_names_is_there(task: Task) -> None:
     assert all(path.is_file() for path in task.baselines.values())
     if task.model is not None:
         model = load_world_model(task.model)
-        assert task.states is None or task.reads(model)
+        assert task.states is None or readout_of(model) is not None
+
+
+def test_push_t_knows_what_the_model_of_poses_tells() -> None:
+    assert task_for(REACH).reads(load_world_model("pusht-pose"))
+    assert not task_for(REACH).reads(load_world_model("pusht")), "it was never told"
 
 
 @pytest.mark.parametrize("env_id", [env_id for task in SHIPPED for env_id in task.default_env_ids])

@@ -250,7 +250,7 @@ def test_the_named_recipes_are_whole(pusht_data: EpisodeDataset) -> None:
         model = {LatentRecipe: LatentWorldModel, JointRecipe: JointEmbeddingModel}[type(recipe)](recipe.model)
         weights = sum(p.numel() * 4 for p in model.parameters())
         assert model.decoder is not None and weights < 15e6
-    assert load_world_model("pusht").config == make_recipe("pose", pusht_data).model  # type: ignore[attr-defined]
+    assert load_world_model("pusht-pose").config == make_recipe("pose", pusht_data).model  # type: ignore[attr-defined]
 
 
 def test_free_latents_follow_from_actions_of_any_size(write_episodes: Callable[..., EpisodeDataset]) -> None:

@@ -33,7 +33,7 @@ class SpritesReadout:
     def reaches(self, latents: Tensor, goal: Tensor) -> Tensor:
         """Whether all things are where a goal shows them, `NEAR` and `TURNED`, [...]."""
         gaps = torch.cat([self._gap(latents, goal, i) for i in range(len(self.config.sprites))], dim=-1)
-        reached = gaps.norm(dim=-1) < 2 * UNITS * NEAR
+        reached: Tensor = gaps.norm(dim=-1) < 2 * UNITS * NEAR
         for i in self.config.turning:
             reached = reached & (self._turn(latents, goal, i) < TURNED)
         return reached
@@ -47,6 +47,5 @@ class SpritesReadout:
         """Angle between a sprite's headings, degrees; a thing of symmetry n looks the same after an n-th of a turn."""
         first = self.config.heading(sprite)
         angles = [torch.atan2(z[..., first + 1], z[..., first]) for z in (latents, goal)]
-        return torch.rad2deg(torch.remainder(angles[0] - angles[1] + torch.pi, 2 * torch.pi) - torch.pi).abs() / (
-            self.config.sprites[sprite].symmetry
-        )
+        apart = torch.remainder(angles[0] - angles[1] + torch.pi, 2 * torch.pi) - torch.pi
+        return torch.rad2deg(apart).abs() / self.config.sprites[sprite].symmetry

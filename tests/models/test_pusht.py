@@ -21,7 +21,7 @@ PX = 256 / UNITS
 
 @pytest.fixture(scope="module")
 def model() -> SpritesModel:
-    loaded = load_world_model("pusht-pixels")
+    loaded = load_world_model("pusht")
     assert isinstance(loaded, SpritesModel)
     return loaded
 
@@ -97,7 +97,7 @@ def test_it_draws_what_it_sees(model: SpritesModel) -> None:
 def test_it_knows_what_the_actions_move_and_ships_small(model: SpritesModel) -> None:
     assert model.driven == (True, True, False, False, False, False)
     assert proposes(model) and model.action_limit is not None and 0.4 < model.action_limit < 1
-    folder = PRETRAINED / "pusht-pixels"
+    folder = PRETRAINED / "pusht"
     assert sum(path.stat().st_size for path in folder.glob("*.safetensors")) < 3e6
     assert "no simulator state" in (folder / "README.md").read_text().lower()
 
