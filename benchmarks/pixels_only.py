@@ -159,7 +159,9 @@ def table(out: Path) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     played = [(found, folder) for folder in out.iterdir() if (found := ROW.fullmatch(folder.name))]
-    for found, folder in sorted(played, key=lambda row: (row[0][4] or "", row[0][1] or "", int(row[0][2] or 0))):
+    for found, folder in sorted(
+        played, key=lambda row: (row[0][4] or "", row[0][1] or "", int(row[0][2] or 0), row[0][3] or "")
+    ):
         success, distance, name, disturbance = found.groups()
         rows = tuple(read_rows(folder / "results.csv", EpisodeResult))
         (entry,) = Results({"entrants": [rows[0].entrant]}, rows).summary()
