@@ -13,7 +13,9 @@ import numpy as np
 from gymnasium import spaces
 
 from grasp_agent.agent.observations import Array
+from grasp_agent.core.capabilities import centred_actions_of
 from grasp_agent.core.checks import shown
+from grasp_agent.core.types import WorldModel
 
 
 class ActionCode:
@@ -69,6 +71,11 @@ class ActionCode:
         plain = cls(space)
         lopsided = not plain.choices and not np.allclose(plain.low, -plain.high)
         return cls(space, centred=True) if lopsided else plain
+
+    @classmethod
+    def for_model(cls, space: spaces.Space[Any], model: WorldModel) -> Self:
+        """How a model's actions are told: as its data told them."""
+        return cls(space, centred_actions_of(model))
 
     @property
     def size(self) -> int:

@@ -35,7 +35,6 @@ from grasp_agent.agent.observations import AnyObservation, Array, ObservationRea
 from grasp_agent.agent.state import AgentState, Diagnostics, joined_plans
 from grasp_agent.core.capabilities import (
     action_limit_of,
-    centred_actions_of,
     image_size_of,
     look_ahead_of,
     needs_goal,
@@ -120,7 +119,7 @@ class MPCAgent:
         self.planner = as_planner(planner)
         self.budget = Budget(iterations=self.planner.decision_iterations) if budget is None else a_budget(budget)
         self.first_budget = self.budget if first_budget is None else a_budget(first_budget, "first_budget")
-        self._code = ActionCode(action_space, centred_actions_of(world_model))
+        self._code = ActionCode.for_model(action_space, world_model)
         self._code.check_size(world_model.action_dim)
         self.action_space = self._code.space
         self._reader = ObservationReader(

@@ -23,7 +23,7 @@ from grasp_agent.agent import MPCAgent
 from grasp_agent.agent.actions import ActionCode
 from grasp_agent.benchmark.counting import CountingModel
 from grasp_agent.benchmark.rows import ClosedRow, OpenRow
-from grasp_agent.core.capabilities import centred_actions_of, readout_of
+from grasp_agent.core.capabilities import readout_of
 from grasp_agent.core.types import Budget, Objective, Plan, Problem, WorldModel
 from grasp_agent.planning import MultiStart, iterate
 from grasp_agent.planning.plans import Plans
@@ -232,7 +232,7 @@ def open_rows(
                 for n, best in found.items()
             }
             believed = reached(plan.states[:, -1], problem.goal) & plan.cost.isfinite()
-        code = ActionCode(episodes.envs[0].action_space, centred_actions_of(world_model))
+        code = ActionCode.for_model(episodes.envs[0].action_space, world_model)
         plans = [list(code.write(flat)) for flat in plan.actions.reshape(len(seeds), -1, code.size).cpu().numpy()]
         solved = episodes.play(following(plans), step_limit=len(plans[0]))
     result = []

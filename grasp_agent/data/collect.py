@@ -24,7 +24,7 @@ from grasp_agent.agent.actions import ActionCode
 from grasp_agent.agent.observations import goal_part, vector_in
 from grasp_agent.core.capabilities import image_size_of, needs_goal
 from grasp_agent.data.dataset import META_NAME, described, read_meta
-from grasp_agent.data.shards import write_shard_files
+from grasp_agent.data.shards import shard_name, write_shard_files
 from grasp_agent.files.atomic import check_room, remove_unfinished, write_json
 from grasp_agent.files.digest import model_digest
 from grasp_agent.files.lock import locked
@@ -143,13 +143,13 @@ def collect(
     out = Path(out)
     asked = json.loads(json.dumps(asdict(settings)))
     weights = None if settings.model is None else model_digest(load_world_model(settings.model))
-    if (out / META_NAME).exists():
-        meta = read_meta(out)
+    older = read_meta(out) if (out / META_NAME).exists() else None
+    if older is not None:
         # Data collected before there was a choice say nothing of these.
         before: dict[str, Any] = {"model": None, "noise": 0.0, "pixels": False, "expert_kwargs": []}
-        there = {**before, **meta["settings"], "steps": settings.steps}
+        there = {**before, **older["settings"], "steps": settings.steps}
         differing = sorted(k for k in there.keys() | asked.keys() if there.get(k) != asked.get(k))
-        if meta.get("weights", weights) != weights:
+        if older.get("weights", weights) != weights:
             differing.append("weights of the model")
         if differing:
             raise ValueError(
@@ -162,17 +162,15 @@ def collect(
             f"env_ids: expected action bounds that are all the same in both directions, or none, got"
             f" {', '.join(settings.env_ids)}; collect them apart"
         )
-    missing = [(settings, out, i) for i in range(settings.shards) if not (out / _shard_name(i)).is_dir()]
+    missing = [(settings, out, i) for i in range(settings.shards) if not (out / shard_name(i)).is_dir()]
     check_room(out, len(missing) * settings.shard_steps * frame_bytes)
-    further: dict[str, Any] = {} if weights is None else {"weights": weights}
-    if centred:
-        further["centred_actions"] = True
-    if (out / META_NAME).exists() and bool(read_meta(out).get("centred_actions")) != centred:
+    if older is not None and bool(older.get("centred_actions")) != centred:
         raise ValueError(
             f"{out}: expected actions told from the middle of their bounds, as they are recorded now, got older data;"
             " choose a new folder"
         )
-    meta = described(asked, goal_size=goal_size, **further)
+    further = {} if weights is None else {"weights": weights}
+    meta = described(asked, goal_size=goal_size, centred_actions=centred, **further)
     with locked(out):
         remove_unfinished(out)
         write_json(out / META_NAME, meta)
@@ -222,7 +220,7 @@ def write_shard(settings: CollectSettings, out: Path, shard: int) -> None:
     }
     if states := [state for recording in recordings for state in recording.states]:
         arrays["states"] = np.stack(states)
-    write_shard_files(out / _shard_name(shard), arrays)
+    write_shard_files(out / shard_name(shard), arrays)
 
 
 class _Recording:
@@ -257,10 +255,6 @@ def _observed(observation: Any, task: Task) -> NDArray[Any]:
         return vector_in(observation)[0].astype(np.float32)
     picture = np.asarray(task.picture(observation))
     return picture if picture.ndim == 3 else picture.astype(np.float32)
-
-
-def _shard_name(shard: int) -> str:
-    return f"shard-{shard:05d}"
 
 
 def _fewest(steps: int, settings: CollectSettings) -> int:

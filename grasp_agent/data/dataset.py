@@ -219,9 +219,10 @@ def _first_of(folder: Path, shards: Sequence[Path]) -> int:
     return next(number for number, shard in enumerate(shards) if shard.parent == folder)
 
 
-def described(settings: dict[str, Any], **more: Any) -> dict[str, Any]:
+def described(settings: dict[str, Any], *, centred_actions: bool = False, **more: Any) -> dict[str, Any]:
     """The content of dataset.json, with the digest by which `read_meta` notices that it was changed."""
-    meta = {"format": FORMAT, "settings": settings, **more}
+    told = {"centred_actions": True} if centred_actions else {}
+    meta = {"format": FORMAT, "settings": settings, **more, **told}
     return {**meta, "sha256": json_sha256(meta)}
 
 

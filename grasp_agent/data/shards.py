@@ -35,6 +35,11 @@ OPTIONAL = ("rewards", "terminated", "states")
 _FINITE = ("vectors", "actions", "rewards")
 
 
+def shard_name(number: int) -> str:
+    """The name of a shard's folder."""
+    return f"shard-{number:05d}"
+
+
 def write_shard_files(shard: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write the arrays of a shard, by name, and their digests: all or nothing."""
     with replacing(shard) as folder:

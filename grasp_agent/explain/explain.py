@@ -30,7 +30,7 @@ from torch import Tensor
 from grasp_agent.agent import MPCAgent
 from grasp_agent.agent.actions import ActionCode
 from grasp_agent.agent.observations import Array
-from grasp_agent.core.capabilities import centred_actions_of, decodes, readout_of
+from grasp_agent.core.capabilities import decodes, readout_of
 from grasp_agent.core.types import Budget, Plan, Problem, Status
 from grasp_agent.files.versions import versions
 from grasp_agent.models.registry import SavedModel
@@ -158,7 +158,7 @@ def explain(
         began = time.perf_counter()
         plan, snapshots, trace = follow(planner, problem, iterations)
         seconds = time.perf_counter() - began
-        code = ActionCode(env.action_space, centred_actions_of(model))
+        code = ActionCode.for_model(env.action_space, model)
         actions = code.write(plan.actions.cpu().numpy().reshape(-1, model.action_dim))
         replay = carry_out(env, where.task, seed, actions, model.action_block)
     finally:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from grasp_agent.agent.actions import ActionCode
 from grasp_agent.agent.observations import ACHIEVED_KEY, GOAL_KEYS, IMAGE_KEYS
 from grasp_agent.data.dataset import META_NAME, described, read_meta
-from grasp_agent.data.shards import write_shard_files
+from grasp_agent.data.shards import shard_name, write_shard_files
 from grasp_agent.files.atomic import check_room, remove_unfinished, write_json
 from grasp_agent.files.lock import locked
 from grasp_agent.rollouts.environments import make_env
@@ -77,8 +77,7 @@ def write_folder(source: Source, out: Path, shard_steps: int, on_part: OnPart | 
         RuntimeError: another run writes to `out`.
     """
     settings = json.loads(json.dumps({**source.settings, "shard_steps": shard_steps}))
-    centred = {"centred_actions": True} if source.code.centred else {}
-    meta = described(settings, goal_size=source.goal_size, **centred)
+    meta = described(settings, goal_size=source.goal_size, centred_actions=source.code.centred)
     if (out / META_NAME).exists():
         there = read_meta(out)
         old = there["settings"]
@@ -87,7 +86,7 @@ def write_folder(source: Source, out: Path, shard_steps: int, on_part: OnPart | 
         if differing:
             raise ValueError(f"{out}: holds other data (different: {', '.join(differing)}); choose a new folder")
     shards = episodes_by_shard(source.lengths, shard_steps)
-    missing = [number for number in range(len(shards)) if not _shard(out, number).is_dir()]
+    missing = [number for number in range(len(shards)) if not (out / shard_name(number)).is_dir()]
     if missing:
         _checked(source, 0)  # what is wrong with all episodes shows before anything is written
     frames = sum(source.lengths[episode] for number in missing for episode in shards[number])
@@ -100,7 +99,7 @@ def write_folder(source: Source, out: Path, shard_steps: int, on_part: OnPart | 
                 if on_part:
                     on_part(done, len(shards))
                 if number is not None:
-                    _write_shard(source, shards[number], _shard(out, number))
+                    _write_shard(source, shards[number], out / shard_name(number))
         finally:
             remove_unfinished(out)
 
@@ -114,10 +113,6 @@ def episodes_by_shard(lengths: Sequence[int], shard_steps: int) -> list[range]:
             shards.append(range(first, number + 1))
             first, steps = number + 1, 0
     return shards
-
-
-def _shard(out: Path, number: int) -> Path:
-    return out / f"shard-{number:05d}"
 
 
 def _write_shard(source: Source, episodes: range, shard: Path) -> None:
