@@ -1,12 +1,14 @@
-"""Train the stable-baselines3 baseline: SAC + HER on PushTReach, from the simulator's state.
+"""Train a stable-baselines3 baseline: SAC + HER on a goal environment, from the simulator's state.
 
     python examples/train_sb3_baseline.py --steps 1000000 --out runs/sb3_baseline
+    python examples/train_sb3_baseline.py --env grasp_envs:grasp_envs/Wall-v0 --env-arg success=strict --steps 100000
 
 Each checkpoint plays validation seeds 20000, 20001, ...; `log.csv` lists the results, `best.zip` had the most
 successes. A stopped run goes on from its last checkpoint.
 """
 
 import argparse
+import ast
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +34,14 @@ def publish(model: SAC, path: Path) -> None:
     replace(path, model.save)
 
 
+def literal(text: str) -> Any:
+    """A number, True, False or None where the text reads as one, else the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
 def replace(path: Path, save: Callable[[Path], None]) -> None:
     """Let `save` write a file that appears whole or not at all."""
     unfinished = path.with_stem(f"{path.stem}_unfinished")
@@ -46,19 +56,24 @@ parser.add_argument("--episodes", type=int, default=100, help="validation episod
 parser.add_argument("--hours", type=float, default=3.0, help="no new stretch of training after this time")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--out", type=Path, default=Path("runs/sb3_baseline"))
+parser.add_argument("--env", default=ENV, help="a goal environment whose observations are vectors")
+parser.add_argument("--env-arg", action="append", default=[], help="an argument of it, NAME=VALUE; repeatable")
 args = parser.parse_args()
+env_kwargs = {name: literal(value) for name, _, value in (given.partition("=") for given in args.env_arg)}
 
 torch.set_num_threads(1)
 args.out.mkdir(parents=True, exist_ok=True)
 last, replay, log = args.out / "last.zip", args.out / "replay.pkl", args.out / "log.csv"
 end = time.monotonic() + 3600 * args.hours
-env = make_vec_env(ENV, 16, seed=args.seed)
+env = make_vec_env(args.env, 16, seed=args.seed, env_kwargs=env_kwargs)
 if last.exists():
     model = SAC.load(last, env)
     model.load_replay_buffer(replay)
     env.seed(args.seed + model.num_timesteps)
 else:
-    policy = {"net_arch": [256, 256], "features_extractor_class": PushTReachFeatures}
+    policy: dict[str, Any] = {"net_arch": [256, 256]}
+    if args.env == ENV:
+        policy["features_extractor_class"] = PushTReachFeatures
     options: dict[str, Any] = {"learning_rate": 5e-4, "gamma": 0.95, "tau": 0.01, "gradient_steps": 4}
     options |= {"ent_coef": "auto_0.1", "learning_starts": 5_000}
     options |= {"replay_buffer_class": HerReplayBuffer, "buffer_size": 500_000}
@@ -75,7 +90,8 @@ with Progress() as progress:
     while model.num_timesteps < args.steps and time.monotonic() < end:
         stretch = min(args.every, args.steps - model.num_timesteps)
         model.learn(stretch, show, reset_num_timesteps=False)
-        rows = evaluate({"sac": model}, ENV, range(20_000, 20_000 + args.episodes), progress=False).rows
+        seeds = range(20_000, 20_000 + args.episodes)
+        rows = evaluate({"sac": model}, args.env, seeds, env_kwargs=env_kwargs, progress=False).rows
         success = sum(bool(row.success) for row in rows) / args.episodes
         best = max((float(line.split(",")[2]) for line in log.read_text().splitlines()[1:]), default=-1.0)
         replace(replay, model.save_replay_buffer)

@@ -38,7 +38,7 @@ from grasp_agent.benchmark.calibration import (
 from grasp_agent.benchmark.contestants import SPACES, describe, draw_trials, planners
 from grasp_agent.benchmark.episodes import Contestant, Entry, closed_rows, open_rows, reached_test
 from grasp_agent.benchmark.rows import BenchmarkRow, ClosedRow, OpenRow, misfit
-from grasp_agent.core.capabilities import distance_weights_of
+from grasp_agent.core.capabilities import distance_weights_of, measures_steps
 from grasp_agent.files.atomic import write_text
 from grasp_agent.files.digest import model_digest, stable_repr
 from grasp_agent.files.progress import progress_bar
@@ -110,6 +110,8 @@ class Benchmark:
     @property
     def final_distance(self) -> GoalDistance:
         """The paper's: the distance to the goal at the end of the plan alone, all that a goal tells counting alike."""
+        if self._told is None and measures_steps(self.world_model):
+            return replace(self.objective, running=0.0)
         weights = distance_weights_of(self.world_model)
         if weights is not None:
             counting = np.asarray(weights) > 0

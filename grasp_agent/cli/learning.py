@@ -9,6 +9,7 @@ from grasp_agent.cli.options import (
     Bounds,
     MaybeInt,
     MaybeStr,
+    MaybeYes,
     Paths,
     Words,
     check_device,
@@ -151,6 +152,8 @@ def train(
     dynamics_steps: MaybeInt = None,
     proposal_steps: MaybeInt = None,
     outcomes_steps: MaybeInt = None,
+    distance_steps: MaybeInt = None,
+    detours: MaybeYes = None,
     backbone: MaybeStr = None,
     seed: int = 0,
     device: str = "cpu",
@@ -180,6 +183,10 @@ def train(
         dynamics_steps: optimiser steps of the dynamics. Default: the recipe's.
         proposal_steps: optimiser steps of the plan proposals. Default: the recipe's.
         outcomes_steps: optimiser steps of what foresees rewards. Default: the recipe's.
+        distance_steps: optimiser steps of the distances in steps (--detours). Default: the recipe's.
+        detours: learn how many steps lie between states, and judge plans by it: for worlds in which the straight way to
+            a goal is often none. For recipes "sprites", "vector", "joint" and "joint_grid". Default: what suits the
+            task of the data; yes for mazes.
         backbone: DINOv2 of recipe "dino_wm", a folder or a hub id. Default: facebook/dinov2-small.
         seed: of initial weights and batches.
         device: "cpu" or "cuda".
@@ -199,13 +206,15 @@ def train(
         "dynamics": dynamics_steps,
         "proposal": proposal_steps,
         "outcomes": outcomes_steps,
+        "distance": distance_steps,
     }
+    told = {"backbone": backbone, "detours": None if detours is None else detours == "yes"}
     chosen = make_recipe(
         recipe or ("vector" if episodes.vectors is not None else task_of(episodes).recipe),
         episodes,
         {stage: count for stage, count in steps.items() if count is not None},
         seed=seed,
-        **({} if backbone is None else {"backbone": backbone}),
+        **{name: value for name, value in told.items() if value is not None},
     )
     with progress_bars(console) as show:
 

@@ -54,6 +54,18 @@ class Weighing(Protocol):
 
 
 @runtime_checkable
+class Measuring(Protocol):
+    """Knows how many steps lie between two states."""
+
+    measures: bool
+    """Whether this model has learned to."""
+
+    def in_steps(self, states: Tensor) -> Tensor:
+        """Latents [N, *S] as points [N, E] whose distance is how many environment steps lie between them."""
+        ...
+
+
+@runtime_checkable
 class Driven(Protocol):
     """Says what of its latent the actions move themselves, as they do a hand, but not what it touches."""
 
@@ -197,6 +209,11 @@ def centred_actions_of(model: WorldModel) -> bool:
 def distance_weights_of(model: WorldModel) -> Sequence[Any] | None:
     """How much each latent number counts in a goal's distance, see `Weighing`; None weighs all alike."""
     return model.distance_weights if isinstance(model, Weighing) else None
+
+
+def measures_steps(model: object) -> TypeGuard[Measuring]:
+    """Whether the model tells how many steps lie between states, see `Measuring`."""
+    return isinstance(model, Measuring) and model.measures
 
 
 def driven_of(model: WorldModel) -> Sequence[bool] | None:

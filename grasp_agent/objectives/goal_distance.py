@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grasp_agent.core.capabilities import distance_weights_of
+from grasp_agent.core.capabilities import distance_weights_of, measures_steps
 from grasp_agent.core.checks import LARGEST_NUMBER, at_least, positive_or_none, shown
 from grasp_agent.core.types import WorldModel
 
@@ -23,7 +23,7 @@ Numbers = Tensor | NDArray[Any] | Sequence[Any]
 class GoalDistance:
     """Distance to the goal at the end of the plan and, more lightly, on the way.
 
-    With d(s) = || W (s - g) ||^2 over the flattened latent,
+    With d(s) = || W (s - g) ||^2 over the flattened latent, or || phi(s) - phi(g) ||^2,
 
         trajectory cost = terminal * d(s_T) + running * mean_t d(s_t) + action * mean_t || a_t ||^2.
 
@@ -36,7 +36,9 @@ class GoalDistance:
         action: weight of the squared action block, environment units, averaged over all T steps.
         weights: weight of every latent number in d, shape S; None weighs all alike. Kept as a tensor.
         probe: linear read-out W [P, D] of the flattened latent (D numbers) whose distance counts: of all a
-            visual latent holds, what matters for the task. At most one of `weights` and `probe`. Kept as a tensor.
+            visual latent holds, what matters for the task. Kept as a tensor.
+        features: phi, latents [N, *S] -> [N, E], such as the `in_steps` of a model that has learned how many steps lie
+            between states. At most one of `weights`, `probe` and `features`.
         huber: distance sqrt(d) beyond which the cost grows linearly instead of quadratically, so that far
             goals do not drown the rest; None keeps the square throughout.
 
@@ -49,6 +51,7 @@ class GoalDistance:
     action: float = 0.0
     weights: Numbers | None = None
     probe: Numbers | None = None
+    features: Callable[[Tensor], Tensor] | None = None
     huber: float | None = None
 
     def __post_init__(self) -> None:
@@ -58,9 +61,16 @@ class GoalDistance:
             raise ValueError(
                 "GoalDistance: expected a positive terminal or running weight, got 0 for both; try terminal=1"
             )
-        if self.weights is not None and self.probe is not None:
+        given = [name for name in ("weights", "probe", "features") if getattr(self, name) is not None]
+        if len(given) > 1:
             raise ValueError(
-                "GoalDistance: expected weights or probe, got both; try a probe whose rows hold the weights"
+                f"GoalDistance: expected one of weights, probe and features, got {' and '.join(given)}; try features"
+                " that do all of it"
+            )
+        if self.features is not None and not callable(self.features):
+            raise TypeError(
+                f"GoalDistance.features: expected a function of latents, such as model.in_steps, got"
+                f" {shown(self.features)}"
             )
         for name in ("weights", "probe"):
             if getattr(self, name) is not None:
@@ -72,7 +82,14 @@ class GoalDistance:
         Raises:
             ValueError: weights or probe do not fit the latent.
         """
-        gap = states - goal
+        return self._distance(self._compared(states) - self._compared(goal))
+
+    def _compared(self, latents: Tensor) -> Tensor:
+        """What of latents [N, *S] is compared."""
+        return latents if self.features is None else self.features(latents)
+
+    def _distance(self, gap: Tensor) -> Tensor:
+        """d of differences of what is compared, [N, ...] -> [N]."""
         if isinstance(self.weights, Tensor):
             if self.weights.shape != gap.shape[1:]:
                 raise ValueError(
@@ -98,8 +115,9 @@ class GoalDistance:
         """Cost of `states` [N, T, *S] reached by `actions` [N, T, A] for `goal` [N, *S] -> [N]."""
         if self.running > 0:
             n, steps = states.shape[:2]
-            goals = goal.unsqueeze(1).expand_as(states).flatten(0, 1)
-            distances = self.state_cost(states.flatten(0, 1), goals).view(n, steps)
+            compared = self._compared(states.flatten(0, 1)).unflatten(0, (n, steps))
+            gaps = compared - self._compared(goal).unsqueeze(1)
+            distances = self._distance(gaps.flatten(0, 1)).view(n, steps)
             cost = self.terminal * distances[:, -1] + self.running * distances.mean(1)
         else:
             cost = self.terminal * self.state_cost(states[:, -1], goal)
@@ -109,10 +127,13 @@ class GoalDistance:
 
 
 def default_objective(world_model: WorldModel) -> GoalDistance:
-    """What an agent minimises unless it is told otherwise: the distance to the goal, weighed as the model says.
+    """What an agent minimises unless it is told otherwise: the distance to the goal as the model tells it.
 
-    Models may say how much each number of their latent counts (see `Weighing`); without, all count alike.
+    Models may tell how many steps lie between states (see `Measuring`), or how much each number of their latent counts
+    (see `Weighing`); without, all count alike.
     """
+    if measures_steps(world_model):
+        return GoalDistance(features=world_model.in_steps)
     return GoalDistance(weights=distance_weights_of(world_model))
 
 

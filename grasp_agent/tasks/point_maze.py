@@ -15,6 +15,7 @@ POINT_MAZE = register_task(
         policy_kwargs=({"obs_type": "state"}, {"obs_type": "pixels"}),
         goal_kwargs=("goals", "reward_type", "max_steps"),
         look_ahead=50,
+        detours=True,
         recipe="sprites",
         model="umaze-vector",
     )

@@ -53,6 +53,8 @@ class Task:
         goal_distance_kwargs: per environment id, the argument that sets how many steps away goals are, where there is
             one.
         look_ahead: environment steps that plans to its goals should span.
+        detours: whether the straight way to a goal is often none, so that models should learn how many steps lie
+            between states.
         driven_weights: per environment id, how much the place of what the actions move themselves counts in the
             distance to a goal, the most important thing counting 1; for environments whose goals leave it open.
         states: the layout of latents that tells what the simulator's states mean; None if none does. It serves
@@ -80,6 +82,7 @@ class Task:
     goal_kwargs: tuple[str, ...] = ()
     goal_distance_kwargs: Mapping[str, str] = field(default_factory=dict)
     look_ahead: int = 25
+    detours: bool = False
     driven_weights: Mapping[str, float] = field(default_factory=dict)
     states: StateLayout | None = None
     scene_side: float | None = None

@@ -17,6 +17,7 @@ from grasp_agent.files.atomic import replacing
 from grasp_agent.models.sprites.config import SpritesConfig
 from grasp_agent.models.sprites.decoder import over
 from grasp_agent.models.sprites.model import SpritesModel
+from grasp_agent.training.distance import DISTANCE, DISTANCE_HIDDEN, distance_errors, distance_stage
 from grasp_agent.training.latent import later_stages, report_on
 from grasp_agent.training.loop import Stage
 from grasp_agent.training.recipe import Recipe, RecipeStage, Run, register_recipe, task_of
@@ -40,6 +41,9 @@ class SpritesRecipe(Recipe):
         encoder: schedule of stage 1; its batch counts frames.
         dynamics: schedule of stage 2; its batch counts windows.
         proposal: schedule of stage 3, if the model proposes plans.
+        distance: schedule of the distances in steps; its batch counts pairs of frames.
+        detours: whether the model learns how many steps lie between states, for worlds in which the straight way is
+            often none.
         unroll: steps that the dynamics is rolled out in training.
     """
 
@@ -48,6 +52,8 @@ class SpritesRecipe(Recipe):
     encoder: Stage = Stage("sprites", steps=2_500, batch=48, learning_rate=2e-3, clip=5.0)
     dynamics: Stage = Stage("dynamics", steps=8_000, batch=256, learning_rate=1e-3)
     proposal: Stage = Stage("proposal", steps=8_000, batch=768, learning_rate=1e-3)
+    distance: Stage = DISTANCE
+    detours: bool = False
     unroll: int = 12
 
     def build(self, data: EpisodeDataset, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> SpritesModel:
@@ -68,6 +74,7 @@ class SpritesRecipe(Recipe):
             dynamics_hidden=self.dynamics_hidden,
             proposal_hidden=self.proposal_hidden,
             look_ahead=task_of(data).look_ahead,
+            distance_hidden=DISTANCE_HIDDEN if self.detours else 0,
         )
         model = SpritesModel(config)
         model.difference.set(torch.from_numpy(found.backgrounds), torch.from_numpy(found.whitening))
@@ -76,7 +83,8 @@ class SpritesRecipe(Recipe):
     def stages(self) -> tuple[RecipeStage, ...]:
         first = RecipeStage(self.encoder, "sprites and their poses", "frames", self._sprites_task)
         proposal = self.proposal if self.proposal_hidden else None
-        return first, *later_stages(self.dynamics, proposal, self.unroll, symmetry=False, huber=HUBER)
+        stages = first, *later_stages(self.dynamics, proposal, self.unroll, symmetry=False, huber=HUBER)
+        return (*stages, distance_stage(self.distance, self.seed)) if self.detours else stages
 
     def _sprites_task(self, run: Run) -> SpritesTask:
         frames, found = run.data.frame_numbers(run.training), survey(run.data, run.training, self.seed)
@@ -84,7 +92,10 @@ class SpritesRecipe(Recipe):
 
     def report(self, run: Run) -> dict[str, Any]:
         save_sprites_picture(run.model, run.folder / "sprites.png")
-        return report_on(run, self.dynamics.batch, None, self.seed)
+        metrics = report_on(run, self.dynamics.batch, None, self.seed)
+        if self.detours:
+            metrics["distance"] = distance_errors(run, self.distance.batch, self.seed)
+        return metrics
 
 
 @torch.no_grad()
@@ -119,4 +130,4 @@ def _middle(picture: torch.Tensor, around: float, side: int) -> NDArray[np.uint8
     return np.asarray(pixels.resize((side, side), Image.Resampling.NEAREST))
 
 
-register_recipe("sprites", lambda data: SpritesRecipe())
+register_recipe("sprites", lambda data: SpritesRecipe(detours=task_of(data).detours))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.vector.config import VectorConfig
 from grasp_agent.models.vector.model import VectorModel
+from grasp_agent.training.distance import DISTANCE, DISTANCE_HIDDEN, distance_errors, distance_stage
 from grasp_agent.training.latent import latents_of, later_stages, report_on
 from grasp_agent.training.loop import Stage
 from grasp_agent.training.outcomes import OutcomesTask, check_rewards, outcome_errors, outcomes_task
@@ -38,6 +39,9 @@ class VectorRecipe(Recipe):
         dynamics: schedule of stage 1; its batch counts windows.
         proposal: schedule of the plan proposals.
         outcomes: schedule of the rewards; its batch counts steps.
+        distance: schedule of the distances in steps; its batch counts pairs of observations.
+        detours: whether the model learns how many steps lie between states, for worlds in which the straight way is
+            often none.
         unroll: steps that the dynamics is rolled out in training.
     """
 
@@ -49,6 +53,8 @@ class VectorRecipe(Recipe):
     dynamics: Stage = Stage("dynamics", steps=8_000, batch=256, learning_rate=1e-3)
     proposal: Stage = Stage("proposal", steps=8_000, batch=512, learning_rate=1e-3)
     outcomes: Stage = Stage("outcomes", steps=6_000, batch=512, learning_rate=1e-3)
+    distance: Stage = DISTANCE
+    detours: bool = False
     unroll: int = 5
 
     def build(self, data: EpisodeDataset, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> VectorModel:
@@ -73,6 +79,7 @@ class VectorRecipe(Recipe):
             hidden=self.hidden,
             proposal_hidden=self.hidden if self.goals else 0,
             look_ahead=task_of(data).look_ahead,
+            distance_hidden=DISTANCE_HIDDEN if self.detours else 0,
             outcome_hidden=self.hidden // 2 if self.rewards else 0,
             discount=self.discount,
         )
@@ -84,6 +91,8 @@ class VectorRecipe(Recipe):
     def stages(self) -> tuple[RecipeStage, ...]:
         proposal = self.proposal if self.goals else None
         stages = later_stages(self.dynamics, proposal, self.unroll, symmetry=False, huber=HUBER)
+        if self.detours:
+            stages = (*stages, distance_stage(self.distance, self.seed))
         if self.rewards:
             batch = self.outcomes.batch
             last = RecipeStage(self.outcomes, "rewards", "steps", lambda run: outcomes_task(run, batch))
@@ -92,6 +101,8 @@ class VectorRecipe(Recipe):
 
     def report(self, run: Run) -> dict[str, Any]:
         metrics = report_on(run, self.dynamics.batch, None, self.seed)
+        if self.detours:
+            metrics["distance"] = distance_errors(run, self.distance.batch, self.seed)
         if self.rewards:
             held_out = OutcomesTask(run.model, run.data, latents_of(run), run.held_out, self.outcomes.batch)
             metrics["outcomes"] = outcome_errors(held_out)
@@ -100,7 +111,7 @@ class VectorRecipe(Recipe):
 
 def vector_recipe(data: EpisodeDataset) -> VectorRecipe:
     """For data with rewards or without."""
-    return VectorRecipe(rewards=data.rewards is not None)
+    return VectorRecipe(rewards=data.rewards is not None, detours=task_of(data).detours)
 
 
 register_recipe("vector", vector_recipe)

@@ -36,6 +36,14 @@ def test_weights_and_probe() -> None:
     assert cost(diagonal) == cost(weighted)
 
 
+def test_features_are_what_is_compared() -> None:
+    squares = GoalDistance(running=2.0, features=lambda latents: latents.square() + 5)
+    assert cost(squares) == 16.0 + 2.0 * (1 + 16) / 2
+    assert GoalDistance(features=lambda latents: latents.sum(1, keepdim=True)).state_cost(
+        torch.ones(3, 2), torch.zeros(3, 2)
+    ).tolist() == [4.0, 4.0, 4.0]
+
+
 @pytest.mark.parametrize("make", [tuple, list, np.array, torch.tensor], ids=["tuple", "list", "array", "tensor"])
 def test_numbers_may_come_as_anything_that_holds_them(make) -> None:
     assert cost(GoalDistance(running=0.0, weights=make([7.0, 0.25]))) == 1.0
@@ -97,7 +105,11 @@ def test_weights_made_under_inference_mode_take_part_in_gradients() -> None:
         ({"weights": (1j, 1.0)}, "weights: expected numbers"),
         ({"weights": torch.tensor([1j])}, "weights: expected finite numbers"),
         ({"weights": (1e39, 1.0)}, "weights: expected finite numbers"),
-        ({"weights": torch.ones(2), "probe": torch.ones(1, 2)}, "expected weights or probe, got both"),
+        (
+            {"weights": torch.ones(2), "probe": torch.ones(1, 2)},
+            "expected one of weights, probe and features, got weights and probe",
+        ),
+        ({"features": abs, "probe": torch.ones(1, 2)}, "got probe and features"),
         ({"weights": torch.tensor([1.0, -1.0])}, "weights: expected finite numbers"),
         ({"probe": torch.ones(2)}, "probe: expected a matrix"),
         ({"probe": (1.0, 2.0)}, "probe: expected a matrix"),
@@ -110,6 +122,11 @@ def test_weights_made_under_inference_mode_take_part_in_gradients() -> None:
 def test_bad_hyperparameters_are_refused(bad, message) -> None:
     with pytest.raises(ValueError, match=message):
         GoalDistance(**bad)
+
+
+def test_features_that_are_no_function_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"features: expected a function of latents, such as model.in_steps, got 'phi'"):
+        GoalDistance(features="phi")  # type: ignore[arg-type]
 
 
 def test_weights_that_do_not_fit_the_latent_are_refused() -> None:

@@ -63,7 +63,7 @@ def test_what_is_taken_is_refused(task: Task, words: str, walk: Task) -> None:
 
 
 def test_every_file_registers_the_task_of_its_name() -> None:
-    assert [task.name for task in SHIPPED] == FILES == ["point_maze", "pusht", "wall"]
+    assert [task.name for task in SHIPPED] == FILES == ["ball_nav", "point_maze", "pusht", "wall"]
     assert [task for task in SHIPPED if task.default] == [DEFAULT_TASK]
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 ENCODERS = ("conv", "vit")
-_MAY_BE_ZERO = ("grid", "decoder_channels", "proposal_hidden")
+_MAY_BE_ZERO = ("grid", "decoder_channels", "proposal_hidden", "distance_hidden")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class JointEmbeddingConfig:
         proposal_depth: its residual blocks.
         proposal_steps: environment steps of a proposed plan.
         look_ahead: environment steps that plans should span.
+        distance_hidden: width of the network that tells how many steps lie between states; 0 means that there is none.
 
     Raises:
         ValueError: a size is out of range, or sizes do not fit each other.
@@ -61,6 +62,7 @@ class JointEmbeddingConfig:
     proposal_depth: int = 3
     proposal_steps: int = 25
     look_ahead: int = 25
+    distance_hidden: int = 0
 
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:

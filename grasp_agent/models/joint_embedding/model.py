@@ -15,9 +15,10 @@ from grasp_agent.models.latent.dynamics import MLPDynamics
 from grasp_agent.models.proposals.flow import PlanProposal, WindowContext
 from grasp_agent.models.proposals.piecewise import propose_piecewise
 from grasp_agent.models.registry import register_model
+from grasp_agent.models.steps_apart import StepsApart, TellingSteps
 
 
-class JointEmbeddingModel(nn.Module):
+class JointEmbeddingModel(TellingSteps, nn.Module):
     """Encoder, dynamics, inverse dynamics, and optional decoder and proposals (a `core.types.WorldModel`).
 
     A latent is a vector, S = (D,), or a grid of cells, S = (P, D).
@@ -50,6 +51,9 @@ class JointEmbeddingModel(nn.Module):
         scale = sum(config.action_std) / len(config.action_std)
         context = WindowContext(config.state_size, config.action_dim, config.action_block, config.history, scale)
         self.proposal = PlanProposal.of(config, context, scale)
+        self.steps_apart: StepsApart | None = None
+        if config.distance_hidden:
+            self.steps_apart = StepsApart(numbers, config.distance_hidden)
         self.look_ahead = config.look_ahead
         self.decodes, self.proposes = self.decoder is not None, self.proposal is not None
 

@@ -9,7 +9,7 @@ from grasp_agent.core.checks import at_least, positive, positive_or_none
 UNITS = 12.5
 """Latent units in half a picture: places are measured in twenty-fifths of the picture's side."""
 
-MAY_BE_ZERO = "proposal_hidden"
+MAY_BE_ZERO = ("proposal_hidden", "distance_hidden")
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class SpritesConfig:
         proposal_depth: its residual blocks.
         proposal_steps: environment steps of a proposed plan.
         look_ahead: environment steps that plans should span.
+        distance_hidden: width of the network that tells how many steps lie between states; 0 means that there is none.
 
     Raises:
         ValueError: a size is out of range.
@@ -90,14 +91,15 @@ class SpritesConfig:
     proposal_depth: int = 3
     proposal_steps: int = 25
     look_ahead: int = 25
+    distance_hidden: int = 0
 
     def __post_init__(self) -> None:
         sprites = tuple(Sprite(**sprite) if isinstance(sprite, dict) else sprite for sprite in self.sprites)
         object.__setattr__(self, "sprites", sprites)  # dictionaries, where they were saved
         if not self.sprites:
             raise ValueError("sprites: expected at least one, got none")
-        at_least(self, 1, *(field.name for field in fields(self) if field.type == "int" and field.name != MAY_BE_ZERO))
-        at_least(self, 0, MAY_BE_ZERO)
+        at_least(self, 1, *(f.name for f in fields(self) if f.type == "int" and f.name not in MAY_BE_ZERO))
+        at_least(self, 0, *MAY_BE_ZERO)
         positive(self, "action_scale")
         positive_or_none(self, "action_limit")
         if self.encoder_channels % 4:

@@ -18,9 +18,10 @@ from grasp_agent.models.sprites.dynamics import SpriteDynamics
 from grasp_agent.models.sprites.encoder import PoseEncoder
 from grasp_agent.models.sprites.readout import SpritesReadout
 from grasp_agent.models.sprites.refinement import refined
+from grasp_agent.models.steps_apart import StepsApart, TellingSteps
 
 
-class SpritesModel(nn.Module):
+class SpritesModel(TellingSteps, nn.Module):
     """Encoder, decoder and dynamics of sprites, and optional proposals (a `core.types.WorldModel`).
 
     Latents are as `SpritesConfig` lays them out, S = (D,).
@@ -50,6 +51,9 @@ class SpritesModel(nn.Module):
         context = SpritesContext(config)
         self.proposal = PlanProposal.of(config, context, config.action_scale)
         self.proposes = self.proposal is not None
+        self.steps_apart: StepsApart | None = None
+        if config.distance_hidden:
+            self.steps_apart = StepsApart(config.state_size, config.distance_hidden)
 
     @property
     def device(self) -> torch.device:

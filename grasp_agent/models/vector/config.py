@@ -24,6 +24,7 @@ class VectorConfig:
         proposal_steps: environment steps of a proposed plan.
         outcome_hidden: width of the networks that tell rewards; 0 means that the model foresees none.
         look_ahead: environment steps that plans should span.
+        distance_hidden: width of the network that tells how many steps lie between states; 0 means that there is none.
         discount: what a reward one step later is worth.
 
     Raises:
@@ -41,6 +42,7 @@ class VectorConfig:
     proposal_depth: int = 3
     proposal_steps: int = 25
     look_ahead: int = 25
+    distance_hidden: int = 0
     outcome_hidden: int = 0
     discount: float = 0.99
 
@@ -57,7 +59,7 @@ class VectorConfig:
             "proposal_steps",
             "look_ahead",
         )
-        at_least(self, 0, "goal_size", "proposal_hidden", "outcome_hidden")
+        at_least(self, 0, "goal_size", "proposal_hidden", "outcome_hidden", "distance_hidden")
         positive(self, "action_scale")
         fraction(self, "discount")
         if self.goal_size > self.size:

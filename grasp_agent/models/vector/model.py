@@ -11,6 +11,7 @@ from grasp_agent.models.outcomes import Outcomes, TellingOutcomes
 from grasp_agent.models.proposals.flow import PlanProposal, WindowContext
 from grasp_agent.models.proposals.piecewise import propose_piecewise
 from grasp_agent.models.registry import register_model
+from grasp_agent.models.steps_apart import StepsApart, TellingSteps
 from grasp_agent.models.vector.config import VectorConfig
 
 
@@ -36,8 +37,9 @@ class VectorDynamics(nn.Module):
         return following
 
 
-class VectorModel(TellingOutcomes, nn.Module):
-    """Dynamics of vector observations, optional proposals and outcomes (a `core.types.WorldModel`); S = (D,).
+class VectorModel(TellingOutcomes, TellingSteps, nn.Module):
+    """Dynamics of vector observations (a `core.types.WorldModel`); S = (D,). Proposals, outcomes and distances in steps
+    are optional.
 
     Args:
         config: sizes.
@@ -63,6 +65,10 @@ class VectorModel(TellingOutcomes, nn.Module):
         context = WindowContext(config.size, config.action_dim, 1, config.history, config.action_scale)
         self.proposal = PlanProposal.of(config, context, config.action_scale)
         self.proposes = self.proposal is not None
+        self.steps_apart: StepsApart | None = None
+        if config.distance_hidden:
+            counts = None if config.distance_weights is None else [weight > 0 for weight in config.distance_weights]
+            self.steps_apart = StepsApart(config.size, config.distance_hidden, counts)
         self.outcomes: Outcomes | None = None
         if config.outcome_hidden:
             self.outcomes = Outcomes(
