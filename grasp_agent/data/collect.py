@@ -286,6 +286,7 @@ def _check(env_id: str, settings: CollectSettings) -> tuple[int, int, bool]:
                 # Made once, so that their values are checked before anything is written.
                 expert_env.make_expert(settings.seed, **options)
     with closing(_open(env_id, settings)) as env:
+        env.reset(seed=SEED_OFFSET)  # rendering may fail
         if settings.policy == "planner":
             _planner(env_id, settings, env)
         space = env.observation_space

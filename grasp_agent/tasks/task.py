@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from grasp_agent.agent.observations import GOAL_KEYS
 from grasp_agent.core.capabilities import readout_of
 from grasp_agent.core.types import WorldModel
 from grasp_agent.models.latent.layout import StateLayout
@@ -104,8 +105,12 @@ class Task:
         return observation[self.picture_key] if isinstance(observation, Mapping) else observation
 
     def goal(self, observation: Any, info: Mapping[str, Any]) -> Any:
-        """The goal that an observation shows or that the reset's `info` announces, or None."""
-        shown = observation.get(self.goal_key) if isinstance(observation, Mapping) else None
+        """The goal that an observation shows or that the reset's `info` announces, or None.
+
+        Observations may also show it under `GOAL_KEYS`, as goal environments do.
+        """
+        places: Mapping[str, Any] = observation if isinstance(observation, Mapping) else {}
+        shown = next((places[key] for key in (self.goal_key, *GOAL_KEYS) if key in places), None)
         return info.get(self.goal_key) if shown is None else shown
 
     def solved(self, info: Mapping[str, Any]) -> bool | None:
