@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from typing import Any
 
@@ -134,7 +135,9 @@ class GymPushTEnv(gym.Wrapper[Any, Any, Any, Any]):
         return picture if self.obs_type == "pixels" else {"pixels": picture, "agent_pos": self._agent.copy()}
 
     def _told(self, info: dict[str, Any]) -> dict[str, Any]:
-        return {**info, "is_success": bool(info["is_success"]), "goal": self._goal_image.copy()}
+        # Some versions hand out the same array in every info.
+        told = copy.deepcopy(info)
+        return {**told, "is_success": bool(info["is_success"]), "goal": self._goal_image.copy()}
 
     def _small(self, picture: Image) -> Image:
         side = (self.resolution, self.resolution)
