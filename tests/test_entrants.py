@@ -129,6 +129,19 @@ def test_environments_of_one_task_are_one_world() -> None:
     assert foreign_to("grasp_envs/PushT-v0", {"control": "absolute"}, model) is not None
 
 
+def test_another_name_of_the_same_world_is_told() -> None:
+    model = a_model()
+    model.trained_on = ({"env_ids": ["grasp_envs:grasp_envs/PushTReach-v0"], "env_kwargs": []},)
+    advice = "; try --env grasp_envs:grasp_envs/GymPushT-v0, the same world as shipped models take it"
+    told = foreign_to("gym_pusht:gym_pusht/PushT-v0", {}, model)
+    assert told is not None and told.endswith(f"may be another world{advice}")
+    assert foreign_to("grasp_envs:grasp_envs/GymPushT-v0", {}, model) is None
+    with pytest.raises(ValueError, match=f"grasp-agent train`{advice}$"):
+        entrants_of(("grasp",), "gym_pusht:gym_pusht/PushT-v0", {}, Planning(), trust=False)
+    with pytest.raises(ValueError, match=r"none ships for CartPole-v1; .*grasp-agent train`$"):
+        entrants_of(("grasp",), "CartPole-v1", {}, Planning(), trust=False)
+
+
 def test_rewards_judge_plans_only_where_there_is_no_goal() -> None:
     blind, told = a_model(), a_model(outcome_hidden=8)
     assert isinstance(objective_for("Pendulum-v1", told, shows_goal=False), Rewards)

@@ -12,6 +12,7 @@ PUSHT = register_task(
         name="pusht",
         about="Push-T from pixels: reach the goal picture 25 expert steps away, in 50 steps",
         env_ids=("grasp_envs/PushTReach-v0", "grasp_envs/PushT-v0", "grasp_envs/GymPushT-v0"),
+        known_as={"gym_pusht/PushT-v0": "grasp_envs:grasp_envs/GymPushT-v0"},
         default_env_ids=("grasp_envs:grasp_envs/PushTReach-v0", "grasp_envs:grasp_envs/PushT-v0"),
         default=True,
         progress_key="coverage",

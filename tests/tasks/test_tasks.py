@@ -142,6 +142,8 @@ def test_goals_have_weights_where_it_is_known_what_the_actions_move() -> None:
 def test_what_a_shipped_task_names_is_there(task: Task) -> None:
     assert {env_id.rpartition(":")[2] for env_id in task.default_env_ids} <= set(task.env_ids)
     assert set(task.driven_weights) <= set(task.env_ids)
+    assert {env_id.rpartition(":")[2] for env_id in task.known_as.values()} <= set(task.env_ids)
+    assert not set(task.known_as) & set(task.env_ids)
     assert task.recipe in RECIPES
     assert all(path.is_file() for path in task.baselines.values())
     if task.model is not None:
