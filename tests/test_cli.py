@@ -502,6 +502,22 @@ def test_arguments_of_the_environment_are_read() -> None:
         env_arguments(("a=1", "a=2"))
 
 
+def test_the_command_after_training_names_the_world(
+    small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = str(tmp_path / "data"), str(tmp_path / "train")
+    main(
+        ["collect", "--env", "Pendulum-v1", "--env-arg", "g=9.5", "--env-arg", "render_mode=None", "--policy", "random",
+         "--steps", "80", "--episode-length", "20", "--workers", "1", "--out", data]
+    )  # fmt: skip
+    main(
+        ["train", "--data", data, "--out", out, "--dynamics-steps", "1", "--proposal-steps", "1", "--outcomes-steps",
+         "1", "--threads", "1"]
+    )  # fmt: skip
+    world = "--env Pendulum-v1 --env-arg g=9.5 --env-arg render_mode=None"
+    assert capsys.readouterr().out.splitlines()[-1] == f"next: grasp-agent evaluate {world} --model {out}/model"
+
+
 def test_an_evaluation_is_played_with_the_arguments_of_the_environment(tmp_path: Path) -> None:
     main_arguments = ["evaluate", "--policy", "zero", "--episodes", "1", "--goal-horizon", "5", "--out", str(tmp_path)]
     main([*main_arguments, "--env-arg", "success=strict"])

@@ -11,7 +11,7 @@ import torch
 from grasp_agent.agent.agent import MPCAgent
 from grasp_agent.cli.app import main
 from grasp_agent.cli.entrants import Planning, entrants_of, made_by
-from grasp_agent.models import VectorModel, load_world_model
+from grasp_agent.models import VectorModel, load_world_model, save_pretrained
 from grasp_agent.models.vector import VectorConfig
 from grasp_agent.objectives import GoalDistance, Rewards
 from grasp_agent.tasks import foreign_to, objective_for
@@ -106,7 +106,7 @@ def test_the_agent_acts_in_the_space_that_the_arguments_make() -> None:
 
 def a_model(**changes: Any) -> VectorModel:
     torch.manual_seed(0)
-    return VectorModel(VectorConfig(size=3, action_dim=1, hidden=8, **changes))
+    return VectorModel(VectorConfig(**{"size": 3, "action_dim": 1, "hidden": 8, **changes}))
 
 
 def test_a_model_of_another_world_is_noted() -> None:
@@ -129,6 +129,19 @@ def test_environments_of_one_task_are_one_world() -> None:
     assert foreign_to("grasp_envs/PushT-v0", {"control": "absolute"}, model) is not None
 
 
+def test_another_name_of_the_same_world_is_told() -> None:
+    model = a_model()
+    model.trained_on = ({"env_ids": ["grasp_envs:grasp_envs/PushTReach-v0"], "env_kwargs": []},)
+    advice = "; try --env grasp_envs:grasp_envs/GymPushT-v0, the same world as shipped models take it"
+    told = foreign_to("gym_pusht:gym_pusht/PushT-v0", {}, model)
+    assert told is not None and told.endswith(f"may be another world{advice}")
+    assert foreign_to("grasp_envs:grasp_envs/GymPushT-v0", {}, model) is None
+    with pytest.raises(ValueError, match=f"grasp-agent train`{advice}$"):
+        entrants_of(("grasp",), "gym_pusht:gym_pusht/PushT-v0", {}, Planning(), trust=False)
+    with pytest.raises(ValueError, match=r"none ships for CartPole-v1; .*grasp-agent train`$"):
+        entrants_of(("grasp",), "CartPole-v1", {}, Planning(), trust=False)
+
+
 def test_rewards_judge_plans_only_where_there_is_no_goal() -> None:
     blind, told = a_model(), a_model(outcome_hidden=8)
     assert isinstance(objective_for("Pendulum-v1", told, shows_goal=False), Rewards)
@@ -136,3 +149,11 @@ def test_rewards_judge_plans_only_where_there_is_no_goal() -> None:
     assert objective_for("Pendulum-v1", blind, shows_goal=False) is None
     weighed = objective_for("Pendulum-v1", told, shows_goal=False, weights=(1.0, 0.0, 0.0))
     assert isinstance(weighed, GoalDistance)
+
+
+def test_goals_judge_plans_where_a_goal_environment_shows_them(tmp_path: Path) -> None:
+    """Under "desired_goal", although the model foresees rewards as well."""
+    save_pretrained(a_model(size=6, action_dim=2, goal_size=2, outcome_hidden=8), tmp_path / "model")
+    planning = Planning(model=str(tmp_path / "model"))
+    maze = entrants_of(("grasp",), "grasp_envs/PointMaze-v0", {"obs_type": "state"}, planning, trust=False)
+    assert isinstance(maze["grasp"].objective, GoalDistance)

@@ -11,6 +11,13 @@ register(
     max_episode_steps=300,
 )
 
+# The same task as the package gym-pusht has it, which must be installed.
+register(
+    id="grasp_envs/GymPushT-v0",
+    entry_point="grasp_envs.gym_pusht:GymPushTEnv",
+    max_episode_steps=300,
+)
+
 # No registered time limit: the environment truncates by itself after 2 * goal_horizon steps, so that the
 # limit follows the argument.
 register(

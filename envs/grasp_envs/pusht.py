@@ -248,12 +248,7 @@ class PushTEnv(gym.Env[Any, Any]):
                 state = random_start(self.np_random)
         self.simulation.set_state(state)
         if self._renderer is not None:
-            # The agent 40 px off the middle of the bar's top edge, where a final push would leave it.
-            beside = (
-                min(max(x + 40.0 * math.sin(angle), 0.0), ARENA),
-                min(max(y - 40.0 * math.cos(angle), 0.0), ARENA),
-            )
-            self._goal_image = self._renderer.draw(beside, self.goal_pose, self.goal_pose)
+            self._goal_image = self._renderer.draw(beside_bar(self.goal_pose), self.goal_pose, self.goal_pose)
 
     def _check_goal(self, goal: Any) -> Array:
         values = as_numbers("goal", goal, (3,), "block x, y, angle")
@@ -361,6 +356,15 @@ class PushTEnv(gym.Env[Any, Any]):
             None if state is None else check_state("state", state, 0.0, ARENA),
             None if goal is None else self._check_goal(goal),
         )
+
+
+def beside_bar(pose: Pose) -> tuple[float, float]:
+    """Where goal pictures show the agent: 40 px off the middle of the bar's top edge, where a final push would end."""
+    x, y, angle = pose
+    return (
+        min(max(x + 40.0 * math.sin(angle), 0.0), ARENA),
+        min(max(y - 40.0 * math.cos(angle), 0.0), ARENA),
+    )
 
 
 def corners(pose: Pose) -> Array:

@@ -115,7 +115,7 @@ class ObservationReader:
 
     def _with_proprio(self, name: str, pictures: Array, observation: Any) -> Array:
         """Pictures [B, ...] and the proprioception beside them as one array [B]."""
-        key = next((key for key in PROPRIO_KEYS if isinstance(observation, Mapping) and key in observation), None)
+        key = proprio_key(observation)
         if key is None:
             raise ValueError(
                 f"{name}: expected {self.proprio_dim} numbers of proprioception under"
@@ -158,6 +158,11 @@ class ObservationReader:
         if not np.isfinite(array).all():
             raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
         return array.reshape(-1, array.shape[-1]), array.ndim == 2
+
+
+def proprio_key(observation: Any) -> str | None:
+    """Where a dictionary, of observations or of their spaces, holds numbers beside a picture; None if it does not."""
+    return next((key for key in PROPRIO_KEYS if isinstance(observation, Mapping) and key in observation), None)
 
 
 def vector_in(observation: Mapping[str, Any]) -> tuple[Array, Array | None]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from grasp_agent.cli.options import say
-from grasp_agent.tasks import DEFAULT_TASK, foreign_to, objective_for, task_for
+from grasp_agent.tasks import DEFAULT_TASK, advice_for, foreign_to, objective_for, task_for
 
 if TYPE_CHECKING:
     from grasp_agent.core.types import Objective
@@ -94,7 +94,7 @@ def model_name(given: str | None, env: str) -> str:
     if name is None:
         raise ValueError(
             f"--model: expected a world model, none ships for {env}; make one with"
-            f" `grasp-agent collect --env {env}` and `grasp-agent train`"
+            f" `grasp-agent collect --env {env}` and `grasp-agent train`{advice_for(env)}"
         )
     return name
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from grasp_agent.cli.options import (
     ENVS,
@@ -20,7 +23,7 @@ from grasp_agent.cli.options import (
     set_threads,
 )
 from grasp_agent.files.progress import progress_bars
-from grasp_agent.tasks import task_for
+from grasp_agent.tasks import DEFAULT_TASK, task_for
 
 MOST_STEPS = 10**10
 """That are collected, 2 million shards."""
@@ -226,4 +229,19 @@ def train(
     if known := probes_sentence(metrics):
         say(known)
     say(f"model in {out / 'model'}")
-    say(f"next: grasp-agent evaluate --model {out / 'model'}")
+    say(f"next: grasp-agent evaluate{_world_of(episodes.settings[0])} --model {out / 'model'}")
+
+
+def _world_of(settings: Mapping[str, Any]) -> str:
+    """The options of a command that name the environment which data are from; none where it is the default one's task.
+
+    Args:
+        settings: how a data folder was collected.
+    """
+    names = settings.get("env_ids", ())
+    if not names or task_for(names[0]) is DEFAULT_TASK:
+        return ""
+    words = ["", "--env", names[0]]
+    for name, value in settings.get("env_kwargs", ()):
+        words += ["--env-arg", shlex.quote(f"{name}={value}")]
+    return " ".join(words)

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from grasp_agent.agent import GRASPAgent
 from grasp_agent.agent.actions import ActionCode
-from grasp_agent.agent.observations import goal_part, vector_in
-from grasp_agent.core.capabilities import image_size_of, needs_goal
+from grasp_agent.agent.observations import goal_part, proprio_key, vector_in
+from grasp_agent.core.capabilities import PROPRIO_KEYS, image_size_of, needs_goal, proprio_dim_of
 from grasp_agent.data.dataset import META_NAME, described, read_meta
 from grasp_agent.data.shards import shard_name, write_shard_files
 from grasp_agent.files.atomic import check_room, remove_unfinished, write_json
@@ -218,6 +218,8 @@ def write_shard(settings: CollectSettings, out: Path, shard: int) -> None:
         "terminated": np.array([ended for recording in recordings for ended in recording.terminated]),
         "lengths": np.array([len(recording.frames) for recording in recordings], dtype=np.int64),
     }
+    if beside := [numbers for recording in recordings for numbers in recording.proprio]:
+        arrays["proprio"] = np.stack(beside)
     if states := [state for recording in recordings for state in recording.states]:
         arrays["states"] = np.stack(states)
     write_shard_files(out / shard_name(shard), arrays)
@@ -225,7 +227,8 @@ def write_shard(settings: CollectSettings, out: Path, shard: int) -> None:
 
 class _Recording:
     """An episode as it is written. Of every step: what was observed, the action taken there and its reward (zeros at
-    the end), whether the episode ended there, and the simulator's state, where the environment tells it."""
+    the end), whether the episode ended there, and, where the environment tells them, numbers beside the picture and the
+    simulator's state."""
 
     def __init__(self, code: ActionCode) -> None:
         self.code = code
@@ -233,10 +236,14 @@ class _Recording:
         self.actions: list[NDArray[np.float32]] = []
         self.rewards: list[float] = []
         self.terminated: list[bool] = []
+        self.proprio: list[NDArray[np.float32]] = []
         self.states: list[NDArray[np.float64]] = []
 
     def add(self, step: TimeStep, task: Task) -> None:
         self.frames.append(_observed(step.observation, task))
+        key = proprio_key(step.observation)
+        if key is not None and self.frames[-1].ndim == 3:  # among vectors they are part of the vector
+            self.proprio.append(np.asarray(step.observation[key], dtype=np.float32).reshape(-1))
         self.terminated.append(step.terminated)
         if step.action is not None:
             self.actions.append(self.code.read(np.asarray(step.action)[None])[0])
@@ -286,6 +293,7 @@ def _check(env_id: str, settings: CollectSettings) -> tuple[int, int, bool]:
                 # Made once, so that their values are checked before anything is written.
                 expert_env.make_expert(settings.seed, **options)
     with closing(_open(env_id, settings)) as env:
+        env.reset(seed=SEED_OFFSET)  # rendering may fail
         if settings.policy == "planner":
             _planner(env_id, settings, env)
         space = env.observation_space
@@ -315,11 +323,8 @@ def _open(env_id: str, settings: CollectSettings) -> gymnasium.Env[Any, Any]:
     needs += ", or vectors" if vectors_will_do else ", or rendered" if task.rendered else ""
     needs += " (another resolution, or a wrapped environment, may have them)"
     wishes = [
-        wish
+        {key: value for key, value in wish.items() if key not in given}  # what is asked for is no wish's to change
         for wish in task.picture_wishes(settings.resolution)
-        if all(
-            given.get(key, value) == value for key, value in wish.items()
-        )  # what is asked for is no wish's to change
     ]
     return open_env(env_id, given, wishes, suits, needs)[0]
 
@@ -353,7 +358,14 @@ def _planner(env_id: str, settings: CollectSettings, env: gymnasium.Env[Any, Any
         raise ValueError(
             f"resolution: expected {side} px, which the world model {settings.model!r} sees, got {settings.resolution}"
         )
-    shows_goal = task_for(env_id).goal(*env.reset(seed=SEED_OFFSET)) is not None
+    observation, info = env.reset(seed=SEED_OFFSET)
+    if (numbers := proprio_dim_of(model)) and proprio_key(observation) is None:
+        raise ValueError(
+            f"{env_id}: expected {numbers} numbers under {' or '.join(map(repr, PROPRIO_KEYS))} beside the picture,"
+            f" which the world model {settings.model!r} reads, got none; try an argument of the environment that shows"
+            " both"
+        )
+    shows_goal = task_for(env_id).goal(observation, info) is not None
     objective = objective_for(env_id, model, shows_goal)
     if not shows_goal and objective is None:
         raise ValueError(

@@ -8,6 +8,7 @@ DATA/shard-00000/frames.npy           uint8   [frames, height, width, 3]; pictur
                                       and 1 the largest value of the action space
                  rewards.npy          float32 [frames]; of the step from a frame to the next; the last is zero
                  terminated.npy       bool    [frames]; whether the episode ended there, not by a time limit
+                 proprio.npy          float32 [frames, Q]; numbers that the observation showed beside the picture
                  states.npy           float64 [frames, state_dim]; simulator state, only for supervision and probes
                  lengths.npy          int64   [episodes], frames of each episode, in order
                  sha256.json          the SHA-256 of each of these files
@@ -46,6 +47,7 @@ class EpisodeDataset:
         vectors: [F, D] observations that are vectors; None if they are pictures.
         rewards: [F] of the steps from frame i to i + 1 inside an episode, or None.
         terminated: [F] whether an episode ended in a frame, other than by a time limit, or None.
+        proprio: [F, Q] numbers that were observed beside the pictures, environment units, or None.
         states: [F, state_dim] simulator states, or None.
         starts: first frame of each episode, [E].
         lengths: frames of each episode, [E].
@@ -110,6 +112,7 @@ class EpisodeDataset:
         joined = {name: _joined(name, shards, arrays) for name in OPTIONAL}
         self.rewards: NDArray[np.float32] | None = joined["rewards"]
         self.terminated: NDArray[np.bool_] | None = joined["terminated"]
+        self.proprio: NDArray[np.float32] | None = joined["proprio"]
         self.states: NDArray[np.float64] | None = joined["states"]
         lengths = [of["lengths"].astype(np.int64, copy=False) for of in arrays]
         self.lengths: NDArray[np.int64] = np.concatenate(lengths)

@@ -28,11 +28,12 @@ _FORMS = {
     "actions": ("FA", "f", "float32"),
     "rewards": ("F", "f", "float32"),
     "terminated": ("F", "b", "bool"),
+    "proprio": ("FQ", "f", "float32"),
     "states": ("FS", "f", "float64"),
     "lengths": ("E", "iu", "int64"),
 }
-OPTIONAL = ("rewards", "terminated", "states")
-_FINITE = ("vectors", "actions", "rewards")
+OPTIONAL = ("rewards", "terminated", "proprio", "states")
+_FINITE = ("vectors", "actions", "rewards", "proprio")
 
 
 def shard_name(number: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import gymnasium as gym
@@ -26,6 +28,7 @@ class RenderedFrames(gym.ObservationWrapper[NDArray[np.uint8], Any, Any]):
     Raises:
         TypeError: `side` is no whole number.
         ValueError: it is out of range, or the environment does not render arrays.
+        RuntimeError: by `reset` and `step`, if rendering fails.
     """
 
     def __init__(self, env: gym.Env[Any, Any], side: int) -> None:
@@ -37,12 +40,25 @@ class RenderedFrames(gym.ObservationWrapper[NDArray[np.uint8], Any, Any]):
         self._rendering: Any = None
 
     def observation(self, observation: Any) -> NDArray[np.uint8]:
-        self._rendering = self.env.render()
+        try:
+            self._rendering = self.env.render()
+        except Exception as error:  # graphics libraries fail in any way
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise RuntimeError(f"{self.env}: expected it to render a picture, got {reason[:200]}{_advice()}") from error
         return square(self._rendering, self.side)
 
     def render(self) -> Any:
         """What was rendered for the latest observation: rendering is slow, and others look at the same scene."""
         return self._rendering
+
+
+def _advice() -> str:
+    """What to try where rendering fails, if MuJoCo does it: without a screen it must be told how."""
+    if "mujoco" not in sys.modules:
+        return ""
+    now = os.environ.get("MUJOCO_GL")
+    others = " or ".join(f"MUJOCO_GL={name}" for name in ("egl", "osmesa") if name != now)
+    return f"; on a machine without a screen set {others} (now {now or 'not set'})"
 
 
 def check_renders(env: gym.Env[Any, Any]) -> None:

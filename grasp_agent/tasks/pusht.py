@@ -11,7 +11,8 @@ PUSHT = register_task(
     Task(
         name="pusht",
         about="Push-T from pixels: reach the goal picture 25 expert steps away, in 50 steps",
-        env_ids=("grasp_envs/PushTReach-v0", "grasp_envs/PushT-v0"),
+        env_ids=("grasp_envs/PushTReach-v0", "grasp_envs/PushT-v0", "grasp_envs/GymPushT-v0"),
+        known_as={"gym_pusht/PushT-v0": "grasp_envs:grasp_envs/GymPushT-v0"},
         default_env_ids=("grasp_envs:grasp_envs/PushTReach-v0", "grasp_envs:grasp_envs/PushT-v0"),
         default=True,
         progress_key="coverage",
@@ -22,7 +23,7 @@ PUSHT = register_task(
         goal_kwargs=("goal_horizon", "reward_type", "success"),
         goal_distance_kwargs={"grasp_envs/PushTReach-v0": "goal_horizon"},
         # In the classic task only the body must arrive; where the pusher ends up hardly counts.
-        driven_weights={"grasp_envs/PushT-v0": 0.001},
+        driven_weights={"grasp_envs/PushT-v0": 0.001, "grasp_envs/GymPushT-v0": 0.001},
         states=PLANAR_PUSH,
         scene_side=512.0,
         look_ahead=40,

@@ -54,6 +54,12 @@ def task_for(env_id: str) -> Task:
     return next((task for task in TASKS.values() if bare in task.env_ids), GYMNASIUM)
 
 
+def advice_for(env_id: str) -> str:
+    """What to play in place of an environment that models of some task know under another id; empty for all others."""
+    other = next((task.known_as[bare_id(env_id)] for task in TASKS.values() if bare_id(env_id) in task.known_as), None)
+    return "" if other is None else f"; try --env {other}, the same world as shipped models take it"
+
+
 def goal_weights_for(env_id: str, model: WorldModel) -> tuple[float, ...] | None:
     """Weights of the latent numbers in the distance to this environment's goals.
 
@@ -123,7 +129,8 @@ def foreign_to(env_id: str, env_kwargs: Mapping[str, Any], model: WorldModel) ->
     if not known or any(kwargs == asked[1] and (name == asked[0] or name in ids) for name, kwargs in known):
         return None
     names = dict.fromkeys(_named(*one) for one in known)
-    return f"the world model was trained on {', '.join(names)}, and {_named(*asked)} may be another world"
+    other = f"the world model was trained on {', '.join(names)}, and {_named(*asked)} may be another world"
+    return other + advice_for(env_id)
 
 
 def _named(name: str, kwargs: Mapping[str, Any]) -> str:

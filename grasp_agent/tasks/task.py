@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from grasp_agent.agent.observations import GOAL_KEYS
 from grasp_agent.core.capabilities import readout_of
 from grasp_agent.core.types import WorldModel
 from grasp_agent.models.latent.layout import StateLayout
@@ -36,6 +37,8 @@ class Task:
         name: what users call the family.
         about: one sentence for `grasp-agent demo`: what is to be done.
         env_ids: Gymnasium ids that belong to it, without "module:" in front.
+        known_as: by ids of other packages, the id under which the same world shows and takes what the family's models
+            do, as `gymnasium.make` takes it.
         default_env_ids: ids as `gymnasium.make` takes them. `collect` records all of them when none is named; the first
             is what the other commands play.
         default: whether the commands play this family when no environment is named; one registered task says so.
@@ -69,6 +72,7 @@ class Task:
     name: str
     about: str = ""
     env_ids: tuple[str, ...] = ()
+    known_as: Mapping[str, str] = field(default_factory=dict)
     default_env_ids: tuple[str, ...] = ()
     default: bool = False
     picture_key: str = "pixels"
@@ -107,8 +111,12 @@ class Task:
         return observation[self.picture_key] if isinstance(observation, Mapping) else observation
 
     def goal(self, observation: Any, info: Mapping[str, Any]) -> Any:
-        """The goal that an observation shows or that the reset's `info` announces, or None."""
-        shown = observation.get(self.goal_key) if isinstance(observation, Mapping) else None
+        """The goal that an observation shows or that the reset's `info` announces, or None.
+
+        Observations may also show it under `GOAL_KEYS`, as goal environments do.
+        """
+        places: Mapping[str, Any] = observation if isinstance(observation, Mapping) else {}
+        shown = next((places[key] for key in (self.goal_key, *GOAL_KEYS) if key in places), None)
         return info.get(self.goal_key) if shown is None else shown
 
     def solved(self, info: Mapping[str, Any]) -> bool | None:

@@ -38,7 +38,9 @@ class PatchTask:
         data: frames, actions and episode boundaries.
         episodes: to train on.
         batch: windows of h + 1 frames per step.
-        proprio: numbers of the states that are proprioception.
+
+    Raises:
+        ValueError: the data hold other numbers beside the pictures than the model reads.
     """
 
     def __init__(
@@ -47,7 +49,6 @@ class PatchTask:
         data: EpisodeDataset,
         episodes: NDArray[np.int64],
         batch: int,
-        proprio: tuple[int, ...] = (),
     ) -> None:
         self.model = model
         self.data = data
@@ -55,7 +56,7 @@ class PatchTask:
         self.episodes = episodes
         self.presents = data.windows(episodes, model.action_block + 1)
         self.batch = batch
-        self.proprio = _columns(data, proprio)
+        self.proprio = _proprio(data, model.proprio_dim)
         parts = [model.predictor, model.action_embedding, model.proprio_embedding, model.decoder]
         self.module = nn.ModuleList(part for part in parts if part is not None)
 
@@ -146,22 +147,11 @@ class DinoWMRecipe(Recipe):
         model: sizes and structure; means and deviations that it leaves open are taken from the data.
         backbone: DINOv2, as `load_backbone` takes it.
         dynamics: schedule of the predictor.
-        proprio: which numbers of the simulator states in the data are proprioception that the environment's
-            observations declare, e.g. (0, 1) for a place in the plane; `model.proprio_dim` many.
     """
 
     model: DinoWMConfig = field(default_factory=DinoWMConfig)
     backbone: str = "facebook/dinov2-small"
     dynamics: Stage = Stage("predictor", steps=100_000, batch=32, learning_rate=5e-4)
-    proprio: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.proprio) != self.model.proprio_dim:
-            raise ValueError(
-                f"proprio: expected {self.model.proprio_dim} numbers of the state, as many as proprio_dim, got"
-                f" {len(self.proprio)}"
-            )
 
     def build(self, data: EpisodeDataset, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> DinoWorldModel:
         data.check_fits(self.model.image_size, self.model.action_dim)
@@ -172,18 +162,18 @@ class DinoWMRecipe(Recipe):
 
     def stages(self) -> tuple[RecipeStage, ...]:
         def task(run: Run) -> PatchTask:
-            return PatchTask(run.model, run.data, run.training, self.dynamics.batch, self.proprio)
+            return PatchTask(run.model, run.data, run.training, self.dynamics.batch)
 
         return (RecipeStage(self.dynamics, "predictor on frozen features", "windows", task),)
 
     def report(self, run: Run) -> dict[str, Any]:
-        validation = PatchTask(run.model, run.data, run.held_out, self.dynamics.batch, self.proprio)
+        validation = PatchTask(run.model, run.data, run.held_out, self.dynamics.batch)
         return patch_errors(validation, run.horizon)
 
     def _fitted(self, data: EpisodeDataset, training: NDArray[np.int64]) -> DinoWMConfig:
         """The model's config with the means and deviations of the data, which are checked."""
         followed = data.windows(training, 2)  # an episode's last action is none
-        values = {"action": data.actions[followed], "proprio": _columns(data, self.proprio)[followed].numpy()}
+        values = {"action": data.actions[followed], "proprio": _proprio(data, self.model.proprio_dim)[followed].numpy()}
         found: dict[str, Any] = {}
         for name, numbers in values.items():
             bad = int((~np.isfinite(numbers)).any(axis=1).sum())
@@ -200,19 +190,23 @@ class DinoWMRecipe(Recipe):
 
 
 def dino_wm_recipe(data: EpisodeDataset) -> DinoWMRecipe:
-    """The published sizes and schedule, from pixels alone, for the frames and actions of `data`."""
+    """The published sizes and schedule, for the frames and actions of `data` and the numbers beside the frames."""
     size, actions = data.image_size, int(data.actions.shape[1])
-    return DinoWMRecipe(DinoWMConfig(image_size=size, action_dim=actions, decoder_channels=16))
+    proprio = 0 if data.proprio is None else int(data.proprio.shape[1])
+    return DinoWMRecipe(DinoWMConfig(image_size=size, action_dim=actions, proprio_dim=proprio, decoder_channels=16))
 
 
-def _columns(data: EpisodeDataset, columns: tuple[int, ...]) -> Tensor:
-    """Proprioception of every frame, [F, len(columns)]."""
-    if not columns:
+def _proprio(data: EpisodeDataset, size: int) -> Tensor:
+    """The numbers beside every frame, [F, size]; those of the data are not looked at if none are wanted."""
+    if size == 0:
         return torch.zeros(len(data), 0)
-    if data.states is None or not all(0 <= c < data.states.shape[1] for c in columns):
-        have = 0 if data.states is None else data.states.shape[1]
-        raise ValueError(f"{data.folder}: expected states with the numbers {list(columns)}, got {have} per frame")
-    return torch.from_numpy(data.states[:, list(columns)]).float()
+    have = 0 if data.proprio is None else data.proprio.shape[1]
+    if data.proprio is None or have != size:
+        raise ValueError(
+            f"{data.folder}: expected {size} numbers of proprioception beside each picture, got {have}; collect where"
+            f" observations show them under {' or '.join(map(repr, PROPRIO_KEYS))}"
+        )
+    return torch.from_numpy(data.proprio)
 
 
 register_recipe("dino_wm", dino_wm_recipe)

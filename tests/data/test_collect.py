@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from dot_world import DotEnv, draw
+from tiny_dino import tiny_dino
 from tiny_model import TINY
 
 from grasp_agent.data import CollectSettings, EpisodeDataset, collect
@@ -317,6 +318,33 @@ def test_of_goal_environments_the_achieved_goal_is_recorded_too(tmp_path) -> Non
     data = EpisodeDataset(collect(made, tmp_path / "maze", workers=1))
     assert data.vectors is not None and data.goal_size == 2 and data.states is not None
     np.testing.assert_allclose(data.vectors, np.c_[data.states, data.states[:, :2]], rtol=1e-6)
+
+
+def test_pictures_and_the_numbers_beside_them_are_recorded(folder, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    made = settings(env_kwargs=(("obs_type", "pixels_agent_pos"),))
+    both, alone = EpisodeDataset(collect(made, tmp_path / "both", workers=1)), EpisodeDataset(folder)
+    assert both.proprio is not None and both.states is not None and both.proprio.dtype == np.float32
+    assert both.proprio.shape == (len(both), 2) and alone.proprio is None
+    np.testing.assert_allclose(both.proprio, np.clip(both.states[:, :2], 0, 512), rtol=1e-6)
+    np.testing.assert_array_equal(both.frames(np.arange(len(both))), alone.frames(np.arange(len(alone))))
+    assert EpisodeDataset(tmp_path / "both", folder).proprio is None, "not all folders have some"
+
+
+def test_among_vectors_the_place_is_recorded_once(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    made = settings(env_kwargs=(("obs_type", "environment_state_agent_pos"),), steps=30, shard_steps=30)
+    made = replace(made, env_ids=("grasp_envs:grasp_envs/PushT-v0",), policy="random")
+    data = EpisodeDataset(collect(made, tmp_path / "vectors", workers=1))
+    assert data.vectors is not None and data.vectors.shape[1] == 18 and data.proprio is None
+
+
+def test_a_planner_that_reads_numbers_must_be_shown_some(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    saved = str(save_pretrained(tiny_dino(image_size=16, proprio_dim=2), tmp_path / "model"))
+    planned = settings(policy="planner", model=saved, steps=2, shard_steps=2, episode_length=2)
+    with pytest.raises(ValueError, match="expected 2 numbers under 'proprio' or 'agent_pos' beside the picture, which"):
+        collect(planned, tmp_path / "data", workers=1)
+    assert not (tmp_path / "data").exists()
+    shown = replace(planned, env_kwargs=(("obs_type", "pixels_agent_pos"),))
+    assert EpisodeDataset(collect(shown, tmp_path / "data", workers=1)).proprio is not None
 
 
 def test_too_small_a_disk_is_told_before_anything_is_written(tmp_path: Path) -> None:

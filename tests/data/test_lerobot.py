@@ -134,6 +134,8 @@ def test_pictures_actions_and_rewards_are_read(pictures: str, tmp_path: Path) ->
     np.testing.assert_allclose(data.actions, wanted, atol=1e-6)
     np.testing.assert_allclose(data.rewards, rewards, atol=1e-6)
     assert data.terminated is not None and not data.terminated.any()
+    steps = np.arange(FRAMES)
+    np.testing.assert_array_equal(data.proprio, np.stack([steps, -steps], axis=1))  # observation.state
     meta = read_meta(tmp_path / "out")
     assert meta["centred_actions"] is True
     assert meta["settings"]["source"] == "lerobot:theirs" and meta["settings"]["env_ids"] == []

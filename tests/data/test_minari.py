@@ -74,11 +74,12 @@ def make_foreign(
     ("env_id", "changes"),
     [
         (REACH, {"policy": "expert"}),  # pictures
+        (REACH, {"env_kwargs": (("obs_type", "pixels_agent_pos"),)}),  # numbers beside them
         (REACH, {"env_kwargs": (("control", "absolute"),)}),  # actions told from the middle of their bounds
         ("CartPole-v1", {}),  # vectors, choices, episodes that end
         ("Pendulum-v1", {}),  # actions from -2 to 2
     ],
-    ids=["pictures", "places", "choices", "numbers"],
+    ids=["pictures", "both", "places", "choices", "numbers"],
 )
 def test_ours_come_back_from_minari(env_id: str, changes: dict[str, Any], tmp_path: Path) -> None:
     ours = recorded(tmp_path / "ours", env_id, **changes)
@@ -96,13 +97,19 @@ def test_ours_come_back_from_minari(env_id: str, changes: dict[str, Any], tmp_pa
     np.testing.assert_array_equal(back.terminated, ours.terminated)
     assert back.terminated is not None and back.terminated.any() == (env_id == "CartPole-v1")
     assert back.states is None
+    if ours.proprio is None:
+        assert back.proprio is None
+    else:
+        np.testing.assert_array_equal(back.proprio, ours.proprio)
     for episode in minari.load_dataset("mine/test-v0"):
         ends = episode.terminations.astype(int) + episode.truncations
         assert ends[-1] == 1 and not ends[:-1].any(), "an episode ends once, in one way"
     for key in ("env_ids", "env_kwargs", "policy"):
         assert back.settings[0][key] == ours.settings[0][key]
     assert (
-        ("centred_actions" in back.settings[0]) == ("centred_actions" in ours.settings[0]) == ("env_kwargs" in changes)
+        ("centred_actions" in back.settings[0])
+        == ("centred_actions" in ours.settings[0])
+        == ("control" in str(changes))
     )
 
 
@@ -145,7 +152,8 @@ def test_goals_that_are_about_the_last_numbers_stay_so(tmp_path: Path) -> None:
 
 def test_data_of_others_are_recorded_as_collect_does(tmp_path: Path) -> None:
     picture = spaces.Box(0, 255, (6, 10, 3), np.uint8)
-    space = spaces.Dict({"image": picture, "goal": picture, "speed": spaces.Box(-1, 1, (2,))})
+    place = spaces.Box(-1, 1, (2, 1), np.float64)
+    space = spaces.Dict({"image": picture, "goal": picture, "speed": spaces.Box(-1, 1, (2,)), "agent_pos": place})
     episodes = make_foreign("others-v0", space, spaces.Box(0, 4, (1, 2), np.float32))
     convert("minari:others-v0", tmp_path / "out", resolution=10, shard_steps=3)
     data = EpisodeDataset(tmp_path / "out")
@@ -153,6 +161,8 @@ def test_data_of_others_are_recorded_as_collect_does(tmp_path: Path) -> None:
     frames = data.frames(np.arange(7))
     shown = np.concatenate([one["observations"]["image"] for one in episodes])
     np.testing.assert_array_equal(frames[:, 2:8], shown)
+    places = np.concatenate([one["observations"]["agent_pos"] for one in episodes])
+    np.testing.assert_allclose(data.proprio, places[..., 0], rtol=1e-6)
     assert not frames[:, :2].any() and not frames[:, 8:].any(), "bars above and below"
     taken = [one["actions"].reshape(-1, 2) / 2 - 1 for one in episodes]
     end = np.zeros((1, 2))

@@ -28,6 +28,7 @@ def arrays() -> Arrays:
         "actions": draw.uniform(-1, 1, (FRAMES, 2)).astype(np.float32),
         "rewards": np.ones(FRAMES, np.float32),
         "terminated": np.zeros(FRAMES, bool),
+        "proprio": draw.uniform(0, 512, (FRAMES, 2)).astype(np.float32),
         "states": np.ones((FRAMES, 3)),
         "lengths": np.array([4, 4]),
     }
@@ -113,6 +114,9 @@ def test_other_precisions_are_taken_as_the_format_has_them(write: Callable[..., 
         ("rewards", lambda a: a[:, None], "expected float32 [F], got float32 [8, 1]"),
         ("rewards", lambda a: a * np.inf, "expected finite rewards"),
         ("terminated", lambda a: a.astype(float), "expected bool [F], got float64"),
+        ("proprio", lambda a: a[:, 0], "expected float32 [F, Q], got float32 [8]"),
+        ("proprio", lambda a: a * np.nan, "expected finite proprio, got NaN or infinity"),
+        ("proprio", lambda a: a[:6], "expected proprio for 8 frames, got 6"),
         ("states", lambda a: a[:7], "expected states for 8 frames, got 7"),
         ("states", lambda a: a[:, 0], "expected float64 [F, S], got float64 [8]"),
         ("lengths", lambda a: a[:1], "expected lengths for 8 frames, got 4"),
@@ -146,7 +150,7 @@ def test_vectors_are_checked_too(vectors: np.ndarray, message: str | None, write
         assert message in refusal(folder)
 
 
-@pytest.mark.parametrize("name", ["states", "rewards", "terminated"])
+@pytest.mark.parametrize("name", ["states", "rewards", "terminated", "proprio"])
 def test_an_array_that_only_some_shards_have_is_missed(name: str, write: Callable[..., Path]) -> None:
     lacking = {key: value for key, value in arrays().items() if key != name}
     said = refusal(write(arrays(), lacking))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gymnasium
@@ -84,6 +86,29 @@ def test_a_tall_picture_stands_between_bars() -> None:
 def test_an_environment_that_renders_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="expected an environment that renders arrays, got render_mode None"):
         make_env("Slider-v0", deaf=True, **{RENDERED: 10})
+
+
+@pytest.mark.parametrize(
+    ("set_to", "advice"), [(None, "egl or MUJOCO_GL=osmesa (now not set)"), ("egl", "osmesa (now egl)")]
+)
+def test_rendering_that_fails_is_one_sentence_before_anything_is_written(
+    set_to: str | None, advice: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(self: Slider) -> None:
+        raise OSError("no\ncontext")
+
+    monkeypatch.setattr(Slider, "render", fail)
+    settings = CollectSettings(("Slider-v0",), 60, policy="random", resolution=10, pixels=True)
+    with pytest.raises(RuntimeError, match=r"Slider-v0>>>: expected it to render a picture, got no context$"):
+        collect(settings, tmp_path / "data", workers=1)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setitem(sys.modules, "mujoco", ModuleType("mujoco"))
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    if set_to is not None:
+        monkeypatch.setenv("MUJOCO_GL", set_to)
+    with pytest.raises(RuntimeError) as caught:
+        make_env("Slider-v0", **{RENDERED: 10}).reset()
+    assert str(caught.value).endswith(f"got no context; on a machine without a screen set MUJOCO_GL={advice}")
 
 
 @pytest.mark.parametrize(("side", "error"), [(..., TypeError), (True, TypeError), (0, ValueError), (10**6, ValueError)])

@@ -96,6 +96,15 @@ def test_success_may_be_called_as_gymnasium_robotics_calls_it() -> None:
         Task("t", success_key="won").solved({"success": True})
 
 
+def test_goals_are_found_where_environments_show_them() -> None:
+    task = Task("t", goal_key="target")
+    assert task.goal({"target": 1, "desired_goal": 2}, {"target": 3}) == 1
+    assert task.goal({"desired_goal": 2, "observation": 0}, {"target": 3}) == 2, "as goal environments do"
+    assert task.goal({"goal": 2}, {}) == 2
+    assert task.goal({"observation": 0}, {"target": 3}) == task.goal(np.zeros(2), {"target": 3}) == 3
+    assert task.goal({"observation": 0}, {"desired_goal": 3}) is None
+
+
 def test_progress_is_reported_if_there_is_any() -> None:
     assert Task("t").progress({"coverage": 0.5}) is None
     assert Task("t", progress_key="coverage").progress({"coverage": np.float32(0.5)}) == 0.5
@@ -133,6 +142,8 @@ def test_goals_have_weights_where_it_is_known_what_the_actions_move() -> None:
 def test_what_a_shipped_task_names_is_there(task: Task) -> None:
     assert {env_id.rpartition(":")[2] for env_id in task.default_env_ids} <= set(task.env_ids)
     assert set(task.driven_weights) <= set(task.env_ids)
+    assert {env_id.rpartition(":")[2] for env_id in task.known_as.values()} <= set(task.env_ids)
+    assert not set(task.known_as) & set(task.env_ids)
     assert task.recipe in RECIPES
     assert all(path.is_file() for path in task.baselines.values())
     if task.model is not None:

@@ -28,6 +28,15 @@ def pusht_data(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
 
 
 @pytest.fixture(scope="session")
+def placed_data(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
+    """The same, with the pusher's place beside the pictures."""
+    shown = (("obs_type", "pixels_agent_pos"),)
+    ids = ("grasp_envs:grasp_envs/PushTReach-v0",)
+    settings = CollectSettings(ids, 240, shown, shard_steps=120, episode_length=30, resolution=16)
+    return EpisodeDataset(collect(settings, tmp_path_factory.mktemp("placed") / "data", workers=1))
+
+
+@pytest.fixture(scope="session")
 def tiny_recipe() -> Callable[..., LatentRecipe]:
     """Recipes that train in a second, by layout."""
 

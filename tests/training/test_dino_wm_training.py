@@ -37,7 +37,7 @@ def tiny_recipe(backbone: str, steps: int = 6, **changes: Any) -> DinoWMRecipe:
     sizes = {"action_features": 6, "depth": 2, "heads": 2, "dim_head": 8, "mlp_dim": 48, "decoder_channels": 2}
     config = DinoWMConfig(image_size=16, grid=2, **{**sizes, **changes})  # type: ignore[arg-type]
     stage = Stage("predictor", steps, batch=16, learning_rate=1e-2, checkpoint_seconds=1e-9, log_every=2)
-    return DinoWMRecipe(config, backbone, stage, proprio=tuple(range(config.proprio_dim)), held_out=0.3)
+    return DinoWMRecipe(config, backbone, stage, held_out=0.3)
 
 
 @pytest.fixture(scope="session")
@@ -91,32 +91,32 @@ def test_it_learns_saves_loads_and_plans(dot_data: EpisodeDataset, backbone: str
     env.close()
 
 
-def test_means_and_deviations_come_from_the_data(pusht_data: EpisodeDataset, backbone: str, tmp_path: Path) -> None:
+def test_means_and_deviations_come_from_the_data(placed_data: EpisodeDataset, backbone: str, tmp_path: Path) -> None:
     given = tiny_recipe(backbone, steps=2, proprio_dim=2, proprio_features=3, proprio_mean=(1.0, 2.0))
-    train(pusht_data, given, tmp_path)
+    train(placed_data, given, tmp_path)
     model = load_world_model(tmp_path / "model")
-    assert isinstance(model, DinoWorldModel) and pusht_data.states is not None
+    assert isinstance(model, DinoWorldModel) and placed_data.proprio is not None
     inside = np.concatenate([np.arange(31 * e, 31 * e + 30) for e in range(6)])  # the last two episodes are held out
-    np.testing.assert_allclose(model.config.action_mean, pusht_data.actions[inside].mean(0), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(model.config.action_std, pusht_data.actions[inside].std(0), rtol=1e-4)
-    np.testing.assert_allclose(model.config.proprio_std, pusht_data.states[inside, :2].std(0), rtol=1e-4)
+    np.testing.assert_allclose(model.config.action_mean, placed_data.actions[inside].mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(model.config.action_std, placed_data.actions[inside].std(0), rtol=1e-4)
+    np.testing.assert_allclose(model.config.proprio_std, placed_data.proprio[inside].std(0), rtol=1e-4)
     assert model.config.proprio_mean == (1.0, 2.0)
     assert {"visual", "proprio", "reconstruction", "loss"} < read_log(tmp_path)[-1].keys()
 
 
-def test_the_loss_is_teacher_forced_over_all_frames(pusht_data: EpisodeDataset) -> None:
+def test_the_loss_is_teacher_forced_over_all_frames(placed_data: EpisodeDataset) -> None:
     model = tiny_dino(image_size=16, proprio_dim=2, decoder_channels=2).train()
-    task = PatchTask(model, pusht_data, np.arange(8), batch=3, proprio=(0, 1))
+    task = PatchTask(model, placed_data, np.arange(8), batch=3)
     model.eval()
     present = torch.tensor([0, 12, 31 + 12])
     images, proprio, actions = task.window(present, 1)
     assert images.shape == (3, 4, 16, 16, 3) and proprio.shape == (3, 4, 2) and actions.shape == (3, 3, 10)
     for row, numbers in enumerate(([0, 0, 0, 5], [2, 7, 12, 17], [33, 38, 43, 48])):
-        assert np.array_equal(images[row], pusht_data.frames(np.array(numbers)))
-        assert pusht_data.states is not None
-        np.testing.assert_allclose(proprio[row], pusht_data.states[numbers, :2], rtol=1e-6)
+        assert np.array_equal(images[row], placed_data.frames(np.array(numbers)))
+        assert placed_data.states is not None
+        np.testing.assert_allclose(proprio[row], placed_data.states[numbers, :2], rtol=1e-6)
         for t in range(3):
-            steps = pusht_data.actions[numbers[t + 1] - 5 : numbers[t + 1]]
+            steps = placed_data.actions[numbers[t + 1] - 5 : numbers[t + 1]]
             assert np.array_equal(
                 actions[row, t].view(5, 2), steps if numbers[t] < numbers[t + 1] else np.zeros((5, 2))
             )
@@ -166,9 +166,9 @@ def test_an_interrupted_training_ends_as_if_nothing_had_happened(
         train(pusht_data, replace(recipe, seed=1), tmp_path / "parts")
 
 
-def test_it_trains_in_half_precision(pusht_data: EpisodeDataset, tmp_path: Path) -> None:
+def test_it_trains_in_half_precision(placed_data: EpisodeDataset, tmp_path: Path) -> None:
     model = tiny_dino(image_size=16, proprio_dim=2, decoder_channels=2, dropout=0.0)
-    task = PatchTask(model, pusht_data, np.arange(8), batch=8, proprio=(0, 1))
+    task = PatchTask(model, placed_data, np.arange(8), batch=8)
     batch = task.draw(np.random.default_rng(0))
     exact = task.losses(batch, 0.0)
     with torch.autocast("cpu", torch.bfloat16):
@@ -198,7 +198,9 @@ def test_errors_have_known_values(pusht_data: EpisodeDataset) -> None:
     assert list(relative) == ["5", "10"]
 
 
-def test_bad_data_is_refused_before_hours_are_spent(pusht_data: EpisodeDataset, backbone: str, tmp_path: Path) -> None:
+def test_bad_data_is_refused_before_hours_are_spent(
+    pusht_data: EpisodeDataset, placed_data: EpisodeDataset, backbone: str, tmp_path: Path
+) -> None:
     out = tmp_path / "train"
     recipe = tiny_recipe(backbone)
     broken = EpisodeDataset(pusht_data.folder)
@@ -209,17 +211,39 @@ def test_bad_data_is_refused_before_hours_are_spent(pusht_data: EpisodeDataset, 
         train(pusht_data, DinoWMRecipe(backbone=backbone), out)
     with pytest.raises(ValueError, match="expected actions of 3 numbers, got 2"):
         train(pusht_data, tiny_recipe(backbone, action_dim=3), out)
-    with pytest.raises(ValueError, match=r"expected states with the numbers \[99\]"):
-        train(pusht_data, replace(tiny_recipe(backbone, proprio_dim=1), proprio=(99,)), out)
+    with pytest.raises(ValueError, match=r"expected 2 numbers of proprioception beside each picture, got 0; collect"):
+        train(pusht_data, tiny_recipe(backbone, proprio_dim=2), out)
+    with pytest.raises(ValueError, match=r"expected 3 numbers of proprioception beside each picture, got 2; collect"):
+        train(placed_data, tiny_recipe(backbone, proprio_dim=3), out)
     with pytest.raises(ValueError, match="no episode has the 41 frames asked for"):
         train(pusht_data, tiny_recipe(backbone, action_block=40), out)
     with pytest.raises(ValueError, match="expected a folder or a hub id with a DINOv2 model"):
         train(pusht_data, tiny_recipe(str(pusht_data.folder)), out)
     assert not out.exists()
-    with pytest.raises(ValueError, match="proprio: expected 2 numbers of the state"):
-        DinoWMRecipe(DinoWMConfig(proprio_dim=2))
     with pytest.raises(ValueError, match="held_out: expected a share between 0 and 1"):
         DinoWMRecipe(held_out=0.0)
+
+
+def test_pictures_and_numbers_from_collecting_to_acting(
+    placed_data: EpisodeDataset, backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe finds the numbers in the data, and commands show them to the agent, without being told."""
+    published = RECIPES["dino_wm"](placed_data)
+    assert isinstance(published, DinoWMRecipe) and published.model.proprio_dim == 2
+    monkeypatch.setitem(RECIPES, "dino_wm", lambda data: tiny_recipe(backbone, proprio_dim=data.proprio.shape[1]))
+    main(
+        ["train", "--recipe", "dino_wm", "--data", str(placed_data.folder), "--out", str(tmp_path), "--dynamics-steps",
+         "2", "--threads", "1"]
+    )  # fmt: skip
+    model = load_world_model(tmp_path / "model")
+    assert isinstance(model, DinoWorldModel) and model.proprio_dim == 2
+    assert model.config.proprio_mean is not None and 100 < min(model.config.proprio_mean) < 400, "px of the arena"
+    main(
+        ["evaluate", "--model", str(tmp_path / "model"), "--policy", "cem", "--episodes", "1", "--goal-horizon", "5",
+         "--horizon", "1", "--out", str(tmp_path / "results"), "--threads", "1"]
+    )  # fmt: skip
+    told = json.loads((tmp_path / "results" / "results.json").read_text())["settings"]["entrants"]["cem"]
+    assert told["env_kwargs"]["obs_type"] == "pixels_agent_pos"
 
 
 def test_the_recipe_on_the_command_line(
@@ -231,7 +255,7 @@ def test_the_recipe_on_the_command_line(
 ) -> None:
     published = RECIPES["dino_wm"](pusht_data)
     assert isinstance(published, DinoWMRecipe)
-    assert published.model == DinoWMConfig(image_size=16, decoder_channels=16)
+    assert published.model == DinoWMConfig(image_size=16, proprio_dim=0, decoder_channels=16)
     recipe = tiny_recipe(backbone)
     monkeypatch.setitem(RECIPES, "dino_wm", lambda data: replace(recipe, backbone="nowhere"))
     command = ["train", "--recipe", "dino_wm", "--data", str(pusht_data.folder), "--out", str(tmp_path / "out")]

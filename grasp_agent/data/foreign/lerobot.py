@@ -43,6 +43,8 @@ from grasp_agent.files.reading import read_json
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 ACTION, REWARD, OBSERVATION = "action", "next.reward", "observation."
+STATE = "observation.state"
+"""What the robot knows of itself."""
 
 
 class LeRobotSource(Source):
@@ -86,6 +88,7 @@ class LeRobotSource(Source):
             for key, one in features.items()
             if key.startswith(OBSERVATION) and _is_numbers(one) and len(one["shape"]) == 1
         )
+        self.proprio = STATE if self.picture is not None and STATE in self.vectors else None
         if self.picture is None and not self.vectors:
             raise ValueError(f"{self.name}: expected pictures or vectors among its features, got {', '.join(features)}")
         if ACTION not in features or not _is_numbers(features[ACTION]):
@@ -107,6 +110,7 @@ class LeRobotSource(Source):
             "resolution": self.side,
             "picture_key": self.picture,
             "action_bounds": list(action_bounds),
+            **({} if self.proprio is None else {"proprio_key": self.proprio}),
         }
 
     def episode(self, number: int) -> Arrays:
@@ -117,6 +121,8 @@ class LeRobotSource(Source):
         else:
             pictures = self._pictures(number, rows)
             arrays["frames"] = np.stack([frame_of(picture, self.side) for picture in pictures])
+            if self.proprio is not None:
+                arrays["proprio"] = self._numbers(rows, self.proprio)
         arrays["actions"] = with_end(self.code.read(self._numbers(rows, ACTION)[:-1]), np.float32)
         if self.rewarded:
             arrays["rewards"] = with_end(self._numbers(rows, REWARD)[:-1, 0], np.float32)
@@ -181,6 +187,8 @@ class LeRobotSource(Source):
             wanted = [ACTION] if self.picture is not None else [ACTION, *self.vectors]
             if self.rewarded:
                 wanted.append(REWARD)
+            if self.proprio is not None:
+                wanted.append(self.proprio)
             if self.in_rows:
                 wanted.append(str(self.picture))
             # The rows of one file are kept: episodes are asked for in order.

@@ -18,7 +18,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from grasp_agent.agent.actions import ActionCode
-from grasp_agent.agent.observations import goal_part, vector_in
+from grasp_agent.agent.observations import IMAGE_KEYS, goal_part, proprio_key, vector_in
+from grasp_agent.core.capabilities import PROPRIO_KEYS
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.data.foreign.source import (
     Arrays,
@@ -88,8 +89,11 @@ class MinariSource(Source):
         notes = self._notes()
         env_id, env_kwargs = self._environment(env_id, env_kwargs, notes)
         self.picture_key, self.side = self._picture(picture_key, env_id), None
+        self.proprio_key: str | None = None
         if is_picture_space(self._part()):
             self.side = side
+            if isinstance(self.space, spaces.Dict):
+                self.proprio_key = proprio_key(self.space.spaces)
         elif not _is_vectors(self._part()):
             raise ValueError(f"{self.name}: expected observations with a picture or of vectors, got {self.space}")
         self.goal_size = int(notes.get("goal_size", 0)) or (
@@ -114,11 +118,12 @@ class MinariSource(Source):
             "steps": sum(self.lengths) - len(self.lengths),
             "resolution": self.side,
             "picture_key": self.picture_key,
+            **({} if self.proprio_key is None else {"proprio_key": self.proprio_key}),
         }
 
     def episode(self, number: int) -> Arrays:
         episode = self.data[number]
-        observations = episode.observations
+        shown = observations = episode.observations
         if isinstance(self.space, spaces.Dict):
             observations = vector_in(observations)[0] if self.picture_key is None else observations[self.picture_key]
         observations = np.asarray(observations)
@@ -127,6 +132,8 @@ class MinariSource(Source):
             arrays = {"vectors": observations.astype(np.float32)}
         else:
             arrays = {"frames": np.stack([frame_of(picture, self.side) for picture in observations])}
+            if self.proprio_key is not None:
+                arrays["proprio"] = np.asarray(shown[self.proprio_key], np.float32).reshape(len(observations), -1)
         arrays["actions"] = with_end(self.code.read(episode.actions), np.float32)
         if self._has_rewards:
             ended = np.asarray(episode.terminations, dtype=bool)
@@ -257,15 +264,19 @@ def write_minari(
     short = np.flatnonzero(data.lengths < 2)
     if len(short):
         raise ValueError(f"{folder}: expected at least one step in every episode, got none in episode {short[0]}")
-    shows: spaces.Box
-    if data.vectors is None:
-        shows = spaces.Box(0, 255, (data.image_size, data.image_size, 3), np.uint8)
-    else:
-        shows = spaces.Box(-np.inf, np.inf, data.vectors.shape[1:], np.float32)
+    main = (
+        spaces.Box(0, 255, (data.image_size, data.image_size, 3), np.uint8)
+        if data.vectors is None
+        else spaces.Box(-np.inf, np.inf, data.vectors.shape[1:], np.float32)
+    )
+    shows: spaces.Space[Any] = main
+    if data.proprio is not None:
+        beside = spaces.Box(-np.inf, np.inf, data.proprio.shape[1:], np.float32)
+        shows = spaces.Dict({IMAGE_KEYS[0]: main, PROPRIO_KEYS[0]: beside})
     path = Path(importlib.import_module("minari.storage").get_dataset_path(name))
     if path.exists():
         raise ValueError(f"minari:{name}: expected a name that is not taken, got that of {path}; try the next version")
-    check_room(path.parent, len(data) * int(np.prod(shows.shape)) * shows.dtype.itemsize)
+    check_room(path.parent, len(data) * int(np.prod(main.shape)) * main.dtype.itemsize)
     notes = {"env_id": ids[0] if len(ids) == 1 else None, "goal_size": data.goal_size, "settings": settings}
     notes["rewards"] = data.rewards is not None
     metadata = {
@@ -302,8 +313,11 @@ def _buffer(package: Any, data: EpisodeDataset, code: ActionCode, number: int) -
     ended = (none if data.terminated is None else data.terminated[frames])[1:].astype(bool)
     cut = np.zeros(len(steps), dtype=bool)
     cut[-1] = not ended[-1]  # what ends in no final state is cut off there
+    seen: Any = data.observations(frames)
+    if data.proprio is not None:
+        seen = {IMAGE_KEYS[0]: seen, PROPRIO_KEYS[0]: data.proprio[frames]}
     return package.data_collector.EpisodeBuffer(
-        observations=data.observations(frames),
+        observations=seen,
         actions=code.write(data.actions[steps]),
         rewards=rewards,
         terminations=ended,
