@@ -1,0 +1,55 @@
+"""The shipped model of the medium maze: what it was told of, and how many steps lie between places."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from grasp_agent import GRASPAgent
+from grasp_agent.core.capabilities import measures_steps, proposes
+from grasp_agent.models import load_world_model
+from grasp_agent.models.sprites import SpritesModel
+from grasp_agent.objectives import GoalDistance
+
+
+@pytest.fixture(scope="module")
+def model() -> SpritesModel:
+    loaded = load_world_model("medium-maze")
+    assert isinstance(loaded, SpritesModel)
+    return loaded
+
+
+@torch.no_grad()
+def latents(model: SpritesModel, *places: tuple[float, float]) -> Tensor:
+    """Of pictures of the ball at these places, [places, 2]."""
+    env = gym.make("grasp_envs:grasp_envs/PointMaze-v0", maze="medium", obs_type="pixels", resolution=64)
+    frames = [env.reset(seed=20_000, options={"state": [*place, 0.0, 0.0]})[0]["pixels"] for place in places]
+    env.close()
+    return model.encode(torch.from_numpy(np.stack(frames)))
+
+
+def test_it_says_what_it_is_of(model: SpritesModel) -> None:
+    assert model.trained_on[0]["env_ids"] == ["grasp_envs:grasp_envs/PointMaze-v0"]
+    assert ["maze", "medium"] in [list(argument) for argument in model.trained_on[0]["env_kwargs"]]
+    assert proposes(model) and measures_steps(model) and model.look_ahead == 50
+    agent = GRASPAgent(model, gym.make("grasp_envs:grasp_envs/PointMaze-v0").action_space)
+    assert agent.horizon == 50
+    assert isinstance(agent.objective, GoalDistance) and agent.objective.features == model.in_steps
+
+
+def test_it_reads_places(model: SpritesModel) -> None:
+    here, right, down = latents(model, (1.5, 1.5), (2.5, 1.5), (1.5, 2.5))
+    across, along = (right - here).abs(), (down - here).abs()
+    torch.testing.assert_close(across, torch.tensor([25 / 8, 0.0]), atol=0.1, rtol=0)  # a cell is an eighth of a picture
+    torch.testing.assert_close(along, torch.tensor([0.0, 25 / 8]), atol=0.1, rtol=0)
+
+
+def test_what_a_wall_stands_between_is_farther(model: SpritesModel) -> None:
+    # Down the free column 2 there is nothing in the way for three cells; to the right there are two cells of wall.
+    here, down, right = latents(model, (2.5, 1.5), (2.5, 4.5), (5.5, 1.5))
+    with torch.no_grad():
+        points = model.in_steps(torch.stack([here, down, right]))
+    assert (points[2] - points[0]).norm() > 1.5 * (points[1] - points[0]).norm()
