@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -84,17 +85,18 @@ def entrants_of(
     return entrants
 
 
-def model_name(given: str | None, env: str) -> str:
+def model_name(given: str | None, env: str, env_kwargs: Mapping[str, Any]) -> str:
     """The world model that the user names, else what ships for the environment.
 
     Raises:
         ValueError: none is named and none ships.
     """
-    name = given or task_for(env).model
+    name = given or task_for(env).model_for(env_kwargs)
     if name is None:
+        arguments = "".join(f" --env-arg {shlex.quote(f'{key}={value}')}" for key, value in env_kwargs.items())
         raise ValueError(
-            f"--model: expected a world model, none ships for {env}; make one with"
-            f" `grasp-agent collect --env {env}` and `grasp-agent train`{advice_for(env)}"
+            f"--model: expected a world model, none ships for {env}{arguments}; make one with"
+            f" `grasp-agent collect --env {env}{arguments}` and `grasp-agent train`{advice_for(env)}"
         )
     return name
 
@@ -145,7 +147,7 @@ class _Planned:
         from grasp_agent.models import load_world_model
         from grasp_agent.rollouts.environments import open_for_model
 
-        name = model_name(planning.model, env)
+        name = model_name(planning.model, env, env_kwargs)
         model: Any = made_by("--model", name) if _is_factory(name) else load_world_model(name)
         if foreign := foreign_to(env, env_kwargs, model):
             say(f"note: {foreign}")

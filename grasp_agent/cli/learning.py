@@ -83,7 +83,7 @@ def collect(
         env_kwargs=tuple(env_kwargs.items()),
         policy=policy,
         expert_kwargs=tuple(named_values("--expert-arg", expert_arg, "leaning=0.3").items()),
-        model=model or (task_for((env or ENVS)[0]).model if policy == "planner" else None),
+        model=model or (task_for((env or ENVS)[0]).model_for(env_kwargs) if policy == "planner" else None),
         noise=noise,
         episode_length=episode_length,
         resolution=resolution,

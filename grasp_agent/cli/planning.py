@@ -62,13 +62,14 @@ def plan(
     from grasp_agent.rollouts.goal_env import GoalEnv
 
     set_threads(threads)
-    name = model_name(model, env)
+    env_kwargs = env_arguments(env_arg)
+    name = model_name(model, env, env_kwargs)
     world_model = load_world_model(name)
     explanation = explain(
         world_model,
         planner_for(planner, world_model),
         seed,
-        where=GoalEnv(env, env_arguments(env_arg)),
+        where=GoalEnv(env, env_kwargs),
         goal_horizon=goal_horizon,
         horizon=horizon,
         iterations=iterations,
@@ -163,7 +164,8 @@ def bench(
             raise ValueError(f"--stage: expected one of {', '.join((*STAGES, 'speed'))}, got {name!r}")
     if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"--seconds: expected a positive number, got {seconds}")
-    where, model = GoalEnv(env, env_arguments(env_arg)), model_name(model, env)
+    env_kwargs = env_arguments(env_arg)
+    where, model = GoalEnv(env, env_kwargs), model_name(model, env, env_kwargs)
     if "speed" in stages:
         from grasp_agent.benchmark.speed import decision_table
 

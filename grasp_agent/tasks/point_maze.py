@@ -18,5 +18,6 @@ POINT_MAZE = register_task(
         detours=True,
         recipe="sprites",
         model="umaze-vector",
+        models={"umaze-vector": {"maze": "umaze"}, "medium-maze": {"maze": "medium"}},
     )
 )

@@ -66,6 +66,8 @@ class Task:
             None if scene and states do not lie over each other.
         recipe: training recipe that suits the family.
         model: shipped world model; None if there is none.
+        models: shipped world models by name, with the arguments that the environment must have for them, where there are
+            several worlds in the family.
         baselines: shipped stable-baselines3 policies by the names that users type.
     """
 
@@ -92,6 +94,7 @@ class Task:
     scene_side: float | None = None
     recipe: str = "generic"
     model: str | None = None
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     baselines: Mapping[str, Path] = field(default_factory=dict)
 
     def reads(self, model: WorldModel) -> bool:
@@ -101,6 +104,16 @@ class Task:
     def pictures(self, side: int) -> dict[str, Any]:
         """Environment arguments for pictures of `side` x `side` pixels."""
         return {key: side if value == "{side}" else value for key, value in self.picture_kwargs.items()}
+
+    def model_for(self, env_kwargs: Mapping[str, Any]) -> str | None:
+        """The shipped world model for an environment with these arguments, or None."""
+        telling = {name for wants in self.models.values() for name in wants if name in env_kwargs}
+        if not telling:
+            return self.model
+        return next(
+            (model for model, wants in self.models.items() if all(env_kwargs[name] == wants[name] for name in telling)),
+            None,
+        )
 
     def picture_wishes(self, side: int) -> list[dict[str, Any]]:
         """Environment arguments to try in turn for pictures of `side` x `side` pixels."""

@@ -194,8 +194,8 @@ def test_costs_that_are_not_finite_are_drawn_and_written(tmp_path: Path) -> None
         (["--planner", "magic"], "planner: expected one of grasp, gd,"),
         (
             ["--model", "pusht-v9"],
-            "unknown world model 'pusht-v9': expected one of ['medium-maze', 'pusht', 'pusht-grid', 'pusht-pose', 'umaze-vector',"
-            " 'wall', 'wall-vector']",
+            "unknown world model 'pusht-v9': expected one of ['medium-maze', 'pusht', 'pusht-grid', 'pusht-pose',"
+            " 'umaze-vector', 'wall', 'wall-vector']",
         ),
         (["--iterations", "0"], "iterations: expected 1 or more, got 0"),
         (["--horizon", "-2"], "horizon: expected 1 or more, got -2"),

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from grasp_agent import GRASPAgent
+from grasp_agent.cli.entrants import Planning, entrants_of
 from grasp_agent.core.capabilities import measures_steps, proposes
 from grasp_agent.models import load_world_model
 from grasp_agent.models.sprites import SpritesModel
 from grasp_agent.objectives import GoalDistance
+from grasp_agent.tasks import task_for
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,9 @@ def test_it_says_what_it_is_of(model: SpritesModel) -> None:
 def test_it_reads_places(model: SpritesModel) -> None:
     here, right, down = latents(model, (1.5, 1.5), (2.5, 1.5), (1.5, 2.5))
     across, along = (right - here).abs(), (down - here).abs()
-    torch.testing.assert_close(across, torch.tensor([25 / 8, 0.0]), atol=0.1, rtol=0)  # a cell is an eighth of a picture
+    torch.testing.assert_close(
+        across, torch.tensor([25 / 8, 0.0]), atol=0.1, rtol=0
+    )  # a cell is an eighth of a picture
     torch.testing.assert_close(along, torch.tensor([0.0, 25 / 8]), atol=0.1, rtol=0)
 
 
@@ -53,3 +57,20 @@ def test_what_a_wall_stands_between_is_farther(model: SpritesModel) -> None:
     with torch.no_grad():
         points = model.in_steps(torch.stack([here, down, right]))
     assert (points[2] - points[0]).norm() > 1.5 * (points[1] - points[0]).norm()
+
+
+def test_each_maze_has_its_model_or_none() -> None:
+    task = task_for("grasp_envs/PointMaze-v0")
+    assert task.model_for({"max_steps": 80}) == task.model_for({"maze": "umaze"}) == "umaze-vector"
+    assert task.model_for({"maze": "medium", "max_steps": 80}) == "medium-maze"
+    assert task.model_for({"maze": "large"}) is None and task.model_for({"maze": ("####", "#..#", "####")}) is None
+
+
+def test_a_command_takes_the_model_of_the_maze() -> None:
+    env = "grasp_envs:grasp_envs/PointMaze-v0"
+    agent = entrants_of(("grasp",), env, {"maze": "medium"}, Planning(), trust=False)["grasp"]
+    assert agent.world_model.state_shape == (2,)
+    with pytest.raises(
+        ValueError, match=r"none ships for .*PointMaze-v0 --env-arg maze=large; make one with `grasp-agent"
+    ):
+        entrants_of(("grasp",), env, {"maze": "large"}, Planning(), trust=False)
