@@ -66,8 +66,8 @@ class Task:
             None if scene and states do not lie over each other.
         recipe: training recipe that suits the family.
         model: shipped world model; None if there is none.
-        models: shipped world models by name, with the arguments that the environment must have for them, where there are
-            several worlds in the family.
+        models: shipped world models by name, with the arguments that the environment must have for them; for families
+            of several worlds.
         baselines: shipped stable-baselines3 policies by the names that users type.
     """
 
