@@ -16,8 +16,9 @@ from grasp_agent.core.types import WorldModel
 from grasp_agent.rollouts.hindsight import HindsightGoal
 from grasp_agent.rollouts.picture_goal import GoalImage
 from grasp_agent.rollouts.rendered import RenderedFrames, image_side
+from grasp_agent.rollouts.repeated import RepeatAction
 from grasp_agent.tasks import task_for
-from grasp_agent.tasks.task import GOAL_IMAGE, HINDSIGHT, RENDERED
+from grasp_agent.tasks.task import GOAL_IMAGE, HINDSIGHT, RENDERED, REPEAT_ACTION
 
 
 def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
@@ -27,9 +28,10 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
     Args:
         env_id: e.g. "CartPole-v1" or "package:namespace/Name-v0".
         kwargs: the environment's arguments, and perhaps some that every environment understands here: `rendered`, a
-            number of pixels, for rendered pictures of that height and width as observations (`RenderedFrames`), and
-            either `hindsight`, a number of steps, for goals that random actions lead to (`HindsightGoal`), or
-            `goal_image`, the file of a picture that is the goal (`GoalImage`).
+            number of pixels, for rendered pictures of that height and width as observations (`RenderedFrames`),
+            `repeat_action`, for how many steps each action lasts (`RepeatAction`), and either `hindsight`, a number of
+            steps, for goals that random actions lead to (`HindsightGoal`), or `goal_image`, the file of a picture that
+            is the goal (`GoalImage`).
 
     Raises:
         TypeError: the id is no string, or a number is asked for and something else came.
@@ -58,6 +60,13 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
                 _check_blind(env)
                 env = RenderedFrames(env, side)
             return env if steps is None else HindsightGoal(env, steps)
+        except (ValueError, TypeError):
+            env.close()
+            raise
+    if (repeats := kwargs.pop(REPEAT_ACTION, None)) is not None:
+        env = make_env(env_id, **kwargs)
+        try:
+            return RepeatAction(env, repeats)
         except (ValueError, TypeError):
             env.close()
             raise

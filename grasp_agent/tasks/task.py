@@ -27,6 +27,10 @@ HINDSIGHT = "hindsight"
 """An environment argument for goals that random actions lead to; its value is how many steps."""
 
 
+REPEAT_ACTION = "repeat_action"
+"""An environment argument for actions that last for several steps; its value is how many."""
+
+
 @dataclass(frozen=True)
 class Task:
     """The facts of one environment family.
