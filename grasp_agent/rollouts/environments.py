@@ -14,11 +14,12 @@ from grasp_agent.core.capabilities import PROPRIO_KEYS, image_size_of, proprio_d
 from grasp_agent.core.checks import shown
 from grasp_agent.core.types import WorldModel
 from grasp_agent.rollouts.hindsight import HindsightGoal
+from grasp_agent.rollouts.named_success import NamedSuccess
 from grasp_agent.rollouts.picture_goal import GoalImage
 from grasp_agent.rollouts.rendered import RenderedFrames, image_side
 from grasp_agent.rollouts.repeated import RepeatAction
 from grasp_agent.tasks import task_for
-from grasp_agent.tasks.task import GOAL_IMAGE, HINDSIGHT, RENDERED, REPEAT_ACTION
+from grasp_agent.tasks.task import GOAL_IMAGE, HINDSIGHT, RENDERED, REPEAT_ACTION, SUCCESS_KEY
 
 
 def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
@@ -29,9 +30,9 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
         env_id: e.g. "CartPole-v1" or "package:namespace/Name-v0".
         kwargs: the environment's arguments, and perhaps some that every environment understands here: `rendered`, a
             number of pixels, for rendered pictures of that height and width as observations (`RenderedFrames`),
-            `repeat_action`, for how many steps each action lasts (`RepeatAction`), and either `hindsight`, a number of
-            steps, for goals that random actions lead to (`HindsightGoal`), or `goal_image`, the file of a picture that
-            is the goal (`GoalImage`).
+            `repeat_action`, for how many steps each action lasts (`RepeatAction`), `success_key`, the entry of `info`
+            that tells success (`NamedSuccess`), and either `hindsight`, a number of steps, for goals that random
+            actions lead to (`HindsightGoal`), or `goal_image`, the file of a picture that is the goal (`GoalImage`).
 
     Raises:
         TypeError: the id is no string, or a number is asked for and something else came.
@@ -63,10 +64,13 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
         except (ValueError, TypeError):
             env.close()
             raise
-    if (repeats := kwargs.pop(REPEAT_ACTION, None)) is not None:
+    repeats, key = kwargs.pop(REPEAT_ACTION, None), kwargs.pop(SUCCESS_KEY, None)
+    if repeats is not None or key is not None:
         env = make_env(env_id, **kwargs)
         try:
-            return RepeatAction(env, repeats)
+            if key is not None:
+                env = NamedSuccess(env, key)
+            return env if repeats is None else RepeatAction(env, repeats)
         except (ValueError, TypeError):
             env.close()
             raise

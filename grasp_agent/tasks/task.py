@@ -27,6 +27,9 @@ HINDSIGHT = "hindsight"
 """An environment argument for goals that random actions lead to; its value is how many steps."""
 
 
+SUCCESS_KEY = "success_key"
+"""An environment argument for the entry of `info` that tells success, where it has a name of its own."""
+
 REPEAT_ACTION = "repeat_action"
 """An environment argument for actions that last for several steps; its value is how many."""
 
