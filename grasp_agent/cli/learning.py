@@ -199,6 +199,7 @@ def train(
     from grasp_agent.data import EpisodeDataset
     from grasp_agent.training import make_recipe, task_of
     from grasp_agent.training import train as run
+    from grasp_agent.training.distance import distance_sentence
     from grasp_agent.training.report import metrics_table, probes_sentence
 
     check_device(device)
@@ -226,8 +227,9 @@ def train(
 
         metrics = run(episodes, chosen, out, device, initial, on_log, say, tensorboard)
     console.print(metrics_table(metrics))
-    if known := probes_sentence(metrics):
-        say(known)
+    for told in (probes_sentence(metrics), distance_sentence(metrics)):
+        if told:
+            say(told)
     say(f"model in {out / 'model'}")
     say(f"next: grasp-agent evaluate{_world_of(episodes.settings[0])} --model {out / 'model'}")
 

@@ -15,6 +15,7 @@ mean of both. Steps are few rather than many: near a landmark counts as at it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -178,6 +179,17 @@ def distance_errors(run: Run, batch: int, seed: int, pairs: int = 5000) -> dict[
         table["error"] = round(float((told - steps[known]).abs().median()), 3)
         table["ranks"], table["straight_ranks"] = (_ranks(x, steps[known]) for x in (told, straight))
     return table
+
+
+def distance_sentence(metrics: Mapping[str, Any]) -> str | None:
+    """How well distances in steps are told, as `train` found it; None if they were not learned."""
+    found = metrics.get("distance", {})
+    if "ranks" not in found:
+        return None
+    return (
+        f"distances are told to {found['error']:.1f} steps (median) and sort pairs of places with a rank correlation of"
+        f" {found['ranks']:.3f}; straight ones with {found['straight_ranks']:.3f}"
+    )
 
 
 def _ranks(one: Tensor, other: Tensor) -> float:

@@ -16,7 +16,7 @@ from grasp_agent.models import VectorModel, load_world_model
 from grasp_agent.models.vector import VectorConfig
 from grasp_agent.objectives import GoalDistance, default_objective
 from grasp_agent.training import make_recipe, train
-from grasp_agent.training.distance import DistanceTask, shortest_ways
+from grasp_agent.training.distance import DistanceTask, distance_sentence, shortest_ways
 
 ARC = 5.4
 """Radians of a circle that is open between its ends: they lie close to each other, and far along the arc."""
@@ -118,6 +118,9 @@ def test_the_ends_of_the_arc_are_far_from_each_other(trained: tuple[Path, dict[s
     found = metrics["distance"]
     assert found["known"] == 1.0 and found["error"] < 2
     assert found["ranks"] > 0.98 > found["straight_ranks"]
+    sentence = distance_sentence(metrics)
+    assert sentence is not None and f"straight ones with {found['straight_ranks']:.3f}" in sentence
+    assert distance_sentence({}) is None and distance_sentence({"distance": {"known": 0.0}}) is None
 
 
 def test_plans_are_judged_by_the_steps(trained: tuple[Path, dict[str, Any]]) -> None:
