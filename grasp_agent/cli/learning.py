@@ -227,9 +227,9 @@ def train(
 
         metrics = run(episodes, chosen, out, device, initial, on_log, say, tensorboard)
     console.print(metrics_table(metrics))
-    for told in (probes_sentence(metrics), distance_sentence(metrics)):
-        if told:
-            say(told)
+    for sentence in (probes_sentence(metrics), distance_sentence(metrics)):
+        if sentence:
+            say(sentence)
     say(f"model in {out / 'model'}")
     say(f"next: grasp-agent evaluate{_world_of(episodes.settings[0])} --model {out / 'model'}")
 
