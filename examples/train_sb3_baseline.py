@@ -8,7 +8,6 @@ successes. A stopped run goes on from its last checkpoint.
 """
 
 import argparse
-import ast
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.progress import Progress
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 
+from grasp_agent.cli.options import named_values
 from grasp_agent.evaluation import evaluate
 from grasp_envs.pusht_features import PushTReachFeatures
 
@@ -32,14 +32,6 @@ def publish(model: SAC, path: Path) -> None:
     for optimizer in (model.actor.optimizer, model.critic.optimizer, model.ent_coef_optimizer):
         optimizer.state.clear()
     replace(path, model.save)
-
-
-def literal(text: str) -> Any:
-    """A number, True, False or None where the text reads as one, else the text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def replace(path: Path, save: Callable[[Path], None]) -> None:
@@ -59,7 +51,7 @@ parser.add_argument("--out", type=Path, default=Path("runs/sb3_baseline"))
 parser.add_argument("--env", default=ENV, help="a goal environment whose observations are vectors")
 parser.add_argument("--env-arg", action="append", default=[], help="an argument of it, NAME=VALUE; repeatable")
 args = parser.parse_args()
-env_kwargs = {name: literal(value) for name, _, value in (given.partition("=") for given in args.env_arg)}
+env_kwargs = named_values("--env-arg", args.env_arg, "success=strict")
 
 torch.set_num_threads(1)
 args.out.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,7 @@ def test_examples_are_short_and_all_tested() -> None:
         "train_sb3_baseline.py",
         "plan_by_reward.py",
     }
-    assert max(found.values()) <= 90 and study <= 450
+    assert max(found.values()) <= 95 and study <= 450
 
 
 def test_quickstart(world_model: Path) -> None:
