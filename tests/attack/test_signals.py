@@ -57,5 +57,7 @@ def test_workers_end_before_what_they_wrote_is_cleaned_up(tmp_path: Path) -> Non
             assert time.monotonic() < end
             time.sleep(0.02)
         signal.raise_signal(signal.SIGTERM)
-    assert not multiprocessing.active_children() and not done.exists()
+    # The pool's own thread collects ended processes, too: one may be gone before it is counted as such here.
+    alive = [worker for worker in multiprocessing.active_children() if Path(f"/proc/{worker.pid}").exists()]
+    assert not alive and not done.exists()
     results.close()  # type: ignore[attr-defined]
