@@ -49,7 +49,7 @@ class StepsApart(nn.Module):
 
     def fit_scales(self, states: Tensor) -> None:
         """Take means and deviations from data: latents [N, D]."""
-        seen = states[:, self.columns]
+        seen = states.to(self.mean)[:, self.columns]
         self.mean, self.deviation = seen.mean(0), seen.std(0).clamp(min=1e-4)
 
     def forward(self, states: Tensor) -> Tensor:

@@ -125,10 +125,13 @@ class DistanceTask:
         weights = distance_weights_of(model)
         self.points = flat if weights is None else flat * np.sqrt(np.asarray(weights, np.float32).reshape(-1))
         self.latents = torch.from_numpy(flat)
-        network.fit_scales(self.latents[torch.from_numpy(self.frames)])
         nearest, ways = shortest_ways(self.points, data, episodes, seed)
         self.nearest, self.ways = torch.from_numpy(nearest), torch.from_numpy(ways)
         self.batch = batch
+
+    def fit_scales(self) -> None:
+        """Standardise latents by the task's episodes; before the first step of training."""
+        self.module.fit_scales(self.latents[torch.from_numpy(self.frames)])
 
     def draw(self, generator: np.random.Generator) -> Batch:
         one, other = (torch.from_numpy(generator.choice(self.frames, self.batch)) for _ in range(2))
@@ -147,6 +150,7 @@ def distance_stage(schedule: Stage, seed: int) -> RecipeStage:
 
     def task(run: Run) -> DistanceTask:
         made = DistanceTask(run.model, run.data, latents_of(run), run.training, schedule.batch, seed)
+        made.fit_scales()
         if (known := float(made.ways.isfinite().float().mean())) < 0.9:
             run.say(f"the data know a way between only {known:.0%} of their places; record more, or longer episodes")
         return made

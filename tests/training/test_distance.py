@@ -159,6 +159,19 @@ def test_only_numbers_that_goals_are_about_count() -> None:
     assert torch.equal(points[0], points[1]) and not torch.equal(points[0], points[2])
 
 
+def test_measuring_leaves_the_model_alone(tmp_path: Path) -> None:
+    walks = on_the_arc(20)
+    data = recorded(tmp_path / "arc", [*walks[:16], *(walk + 3 for walk in walks[16:])])  # the last are held out
+    recipe = make_recipe("vector", data, {"dynamics": 2, "proposal": 2, "distance": 5}, rewards=False, detours=True,
+                         held_out=0.2)  # fmt: skip
+    train(data, recipe, tmp_path / "train")
+    model = load_world_model(tmp_path / "train" / "model")
+    assert isinstance(model, VectorModel) and model.steps_apart is not None and data.vectors is not None
+    seen = model.encode(torch.from_numpy(data.vectors[: data.starts[16]]))
+    torch.testing.assert_close(model.steps_apart.mean, seen.mean(0))
+    torch.testing.assert_close(model.steps_apart.deviation, seen.std(0))
+
+
 def test_models_without_it_say_so(tmp_path: Path) -> None:
     model = VectorModel(VectorConfig(size=2, action_dim=1))
     assert not measures_steps(model)
