@@ -48,6 +48,7 @@ class Outcomes(nn.Module):
 
     def fit_scales(self, states: Tensor, rewards: Tensor, returns: Tensor) -> None:
         """Take means and deviations from data: latents [N, D], rewards of steps [N], discounted returns [N]."""
+        states, rewards, returns = (x.to(self.mean) for x in (states, rewards, returns))  # data lie on the CPU
         self.mean, self.deviation = states.mean(0), states.std(0).clamp(min=1e-4)
         self.reward_moments = torch.stack([rewards.mean(), rewards.std().clamp(min=1e-4)])
         self.value_moments = torch.stack([returns.mean(), returns.std().clamp(min=1e-4)])
