@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import shlex
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from grasp_agent.cli.options import say
+from grasp_agent.cli.options import env_options, say
 from grasp_agent.tasks import DEFAULT_TASK, advice_for, foreign_to, objective_for, task_for
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def model_name(given: str | None, env: str, env_kwargs: Mapping[str, Any]) -> st
     """
     name = given or task_for(env).model_for(env_kwargs)
     if name is None:
-        arguments = "".join(f" --env-arg {shlex.quote(f'{key}={value}')}" for key, value in env_kwargs.items())
+        arguments = env_options(env_kwargs)
         raise ValueError(
             f"--model: expected a world model, none ships for {env}{arguments}; make one with"
             f" `grasp-agent collect --env {env}{arguments}` and `grasp-agent train`{advice_for(env)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from grasp_agent.cli.options import (
     check_device,
     console,
     env_arguments,
+    env_options,
     named_values,
     say,
     set_threads,
@@ -243,7 +243,4 @@ def _world_of(settings: Mapping[str, Any]) -> str:
     names = settings.get("env_ids", ())
     if not names or task_for(names[0]) is DEFAULT_TASK:
         return ""
-    words = ["", "--env", names[0]]
-    for name, value in settings.get("env_kwargs", ()):
-        words += ["--env-arg", shlex.quote(f"{name}={value}")]
-    return " ".join(words)
+    return f" --env {names[0]}{env_options(dict(settings.get('env_kwargs', ())))}"

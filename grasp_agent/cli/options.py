@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,6 +39,11 @@ MaybeFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavio
 def say(text: str) -> None:
     """Print a line without wrapping it, so that a command in it can be copied."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def env_options(env_kwargs: Mapping[str, Any]) -> str:
+    """Arguments of an environment as one types them, a blank before each: " --env-arg maze=large"."""
+    return "".join(f" --env-arg {shlex.quote(f'{name}={value}')}" for name, value in env_kwargs.items())
 
 
 def named_values(option: str, given: Sequence[str], example: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ never indefinite, which solvers of second order need.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,11 @@ class StepsApart(nn.Module):
             layers += [nn.Linear(size, hidden), nn.ReLU()]
             size = hidden
         self.net = nn.Sequential(*layers, nn.Linear(size, SPACE))
+
+    @classmethod
+    def of(cls, state_size: int, hidden: int, counts: Sequence[bool] | None = None) -> Self | None:
+        """What a model with these settings tells steps with; None if its width is 0."""
+        return cls(state_size, hidden, counts) if hidden else None
 
     def fit_scales(self, states: Tensor) -> None:
         """Take means and deviations from data: latents [N, D]."""

@@ -51,9 +51,7 @@ class JointEmbeddingModel(TellingSteps, nn.Module):
         scale = sum(config.action_std) / len(config.action_std)
         context = WindowContext(config.state_size, config.action_dim, config.action_block, config.history, scale)
         self.proposal = PlanProposal.of(config, context, scale)
-        self.steps_apart: StepsApart | None = None
-        if config.distance_hidden:
-            self.steps_apart = StepsApart(numbers, config.distance_hidden)
+        self.steps_apart = StepsApart.of(numbers, config.distance_hidden)
         self.look_ahead = config.look_ahead
         self.decodes, self.proposes = self.decoder is not None, self.proposal is not None
 

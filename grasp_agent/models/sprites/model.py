@@ -51,9 +51,7 @@ class SpritesModel(TellingSteps, nn.Module):
         context = SpritesContext(config)
         self.proposal = PlanProposal.of(config, context, config.action_scale)
         self.proposes = self.proposal is not None
-        self.steps_apart: StepsApart | None = None
-        if config.distance_hidden:
-            self.steps_apart = StepsApart(config.state_size, config.distance_hidden)
+        self.steps_apart = StepsApart.of(config.state_size, config.distance_hidden)
 
     @property
     def device(self) -> torch.device:

@@ -65,10 +65,8 @@ class VectorModel(TellingOutcomes, TellingSteps, nn.Module):
         context = WindowContext(config.size, config.action_dim, 1, config.history, config.action_scale)
         self.proposal = PlanProposal.of(config, context, config.action_scale)
         self.proposes = self.proposal is not None
-        self.steps_apart: StepsApart | None = None
-        if config.distance_hidden:
-            counts = None if config.distance_weights is None else [weight > 0 for weight in config.distance_weights]
-            self.steps_apart = StepsApart(config.size, config.distance_hidden, counts)
+        counts = None if config.distance_weights is None else [weight > 0 for weight in config.distance_weights]
+        self.steps_apart = StepsApart.of(config.size, config.distance_hidden, counts)
         self.outcomes: Outcomes | None = None
         if config.outcome_hidden:
             self.outcomes = Outcomes(
