@@ -121,11 +121,8 @@ class DistanceTask:
             raise ValueError("training a distance: expected a model that has one, got distance_hidden = 0")
         self.module = network
         self.frames = data.frame_numbers(episodes)
-        flat = latents.reshape(len(latents), -1)
-        weights = distance_weights_of(model)
-        self.points = flat if weights is None else flat * np.sqrt(np.asarray(weights, np.float32).reshape(-1))
-        self.latents = torch.from_numpy(flat)
-        nearest, ways = shortest_ways(self.points, data, episodes, seed)
+        self.latents = torch.from_numpy(latents.reshape(len(latents), -1))
+        nearest, ways = shortest_ways(points_of(model, latents), data, episodes, seed)
         self.nearest, self.ways = torch.from_numpy(nearest), torch.from_numpy(ways)
         self.batch = batch
 
@@ -145,6 +142,12 @@ class DistanceTask:
         return {"loss": errors / known.sum().clamp(min=1)}
 
 
+def points_of(model: Any, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Latents [F, *S] as points [F, D] that lie as far apart as the model says of its latents."""
+    flat, weights = latents.reshape(len(latents), -1), distance_weights_of(model)
+    return flat if weights is None else flat * np.sqrt(np.asarray(weights, np.float32).reshape(-1))
+
+
 def distance_stage(schedule: Stage, seed: int) -> RecipeStage:
     """The stage as recipes declare it, on the latents of the stages before it."""
 
@@ -159,7 +162,7 @@ def distance_stage(schedule: Stage, seed: int) -> RecipeStage:
 
 
 @torch.inference_mode()
-def distance_errors(run: Run, batch: int, seed: int, pairs: int = 5000) -> dict[str, float]:
+def distance_errors(run: Run, seed: int, pairs: int = 5000) -> dict[str, float]:
     """How well distances are told between held-out frames, compared to the shortest ways that all the data know.
 
     Returns:
@@ -167,19 +170,19 @@ def distance_errors(run: Run, batch: int, seed: int, pairs: int = 5000) -> dict[
         "straight_ranks": Spearman's rank correlation with these ways, of the learned distance and of the straight one
         between latents. Without known pairs, "known" alone.
     """
-    everything = np.concatenate([run.training, run.held_out])
-    task = DistanceTask(run.model, run.data, latents_of(run), everything, batch, seed)
+    latents, everything = latents_of(run), np.concatenate([run.training, run.held_out])
+    points = points_of(run.model, latents)
+    nearest, ways = (torch.from_numpy(x) for x in shortest_ways(points, run.data, everything, seed))
     generator = np.random.default_rng(seed)
     frames = run.data.frame_numbers(run.held_out)
     one, other = (torch.from_numpy(generator.choice(frames, pairs)) for _ in range(2))
-    steps = task.ways[task.nearest[one], task.nearest[other]]
+    steps = ways[nearest[one], nearest[other]]
     known = steps.isfinite()
     table = {"known": round(float(known.float().mean()), 4)}
     if known.any():
-        space = run.model.in_steps(task.latents.to(run.model.device)[torch.cat([one, other])]).cpu()
+        space = run.model.in_steps(torch.from_numpy(latents)[torch.cat([one, other])].to(run.model.device)).cpu()
         told = (space[:pairs] - space[pairs:]).norm(dim=1)[known]
-        points = torch.from_numpy(task.points)
-        straight = (points[one] - points[other]).norm(dim=1)[known]
+        straight = torch.from_numpy(points[one] - points[other]).norm(dim=1)[known]
         table["error"] = round(float((told - steps[known]).abs().median()), 3)
         table["ranks"], table["straight_ranks"] = (_ranks(x, steps[known]) for x in (told, straight))
     return table

@@ -92,7 +92,7 @@ class JointRecipe(Recipe):
     def report(self, run: Run) -> dict[str, Any]:
         metrics = report_on(run, self.dynamics.batch, None, self.seed)
         if self.detours:
-            metrics["distance"] = distance_errors(run, self.distance.batch, self.seed)
+            metrics["distance"] = distance_errors(run, self.seed)
         return metrics
 
 

@@ -94,7 +94,7 @@ class SpritesRecipe(Recipe):
         save_sprites_picture(run.model, run.folder / "sprites.png")
         metrics = report_on(run, self.dynamics.batch, None, self.seed)
         if self.detours:
-            metrics["distance"] = distance_errors(run, self.distance.batch, self.seed)
+            metrics["distance"] = distance_errors(run, self.seed)
         return metrics
 
 

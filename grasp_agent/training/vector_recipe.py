@@ -102,7 +102,7 @@ class VectorRecipe(Recipe):
     def report(self, run: Run) -> dict[str, Any]:
         metrics = report_on(run, self.dynamics.batch, None, self.seed)
         if self.detours:
-            metrics["distance"] = distance_errors(run, self.distance.batch, self.seed)
+            metrics["distance"] = distance_errors(run, self.seed)
         if self.rewards:
             held_out = OutcomesTask(run.model, run.data, latents_of(run), run.held_out, self.outcomes.batch)
             metrics["outcomes"] = outcome_errors(held_out)
