@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -9,11 +11,15 @@ import torch
 from torch import Tensor
 
 from grasp_agent import GRASPAgent
+from grasp_agent.benchmark.stages import Benchmark
+from grasp_agent.cli import learning
 from grasp_agent.cli.entrants import Planning, entrants_of
 from grasp_agent.core.capabilities import measures_steps, proposes
+from grasp_agent.data import CollectSettings
 from grasp_agent.models import load_world_model
 from grasp_agent.models.sprites import SpritesModel
 from grasp_agent.objectives import GoalDistance
+from grasp_agent.rollouts.goal_env import GoalEnv
 from grasp_agent.tasks import task_for
 
 
@@ -74,3 +80,18 @@ def test_a_command_takes_the_model_of_the_maze() -> None:
         ValueError, match=r"none ships for .*PointMaze-v0 --env-arg maze=large; make one with `grasp-agent"
     ):
         entrants_of(("grasp",), env, {"maze": "large"}, Planning(), trust=False)
+
+
+def test_a_benchmark_judges_the_end_of_plans_by_steps(tmp_path: Path) -> None:
+    where = GoalEnv("grasp_envs:grasp_envs/PointMaze-v0", {"maze": "medium"})
+    benchmark = Benchmark("medium-maze", tmp_path, where, progress=False)
+    final = benchmark.final_distance
+    assert final.features == benchmark.world_model.in_steps and final.running == 0.0
+
+
+def test_data_of_the_planner_are_of_the_model_of_the_maze(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[CollectSettings] = []
+    monkeypatch.setattr("grasp_agent.data.collect", lambda settings, *_: asked.append(settings))
+    env = ("grasp_envs:grasp_envs/PointMaze-v0",)
+    learning.collect(tmp_path / "data", env, policy="planner", env_arg=("maze=medium",))
+    assert asked[0].model == "medium-maze"

@@ -191,6 +191,16 @@ def test_mazes_are_learned_with_detours_and_other_worlds_without(tmp_path: Path)
         make_recipe("generic", other, detours=True)
 
 
+def test_recipes_for_pictures_learn_them_as_well(tmp_path: Path, pusht_data: EpisodeDataset) -> None:
+    maze = recorded(tmp_path / "maze", on_the_arc(3), "grasp_envs:grasp_envs/PointMaze-v0")
+    assert make_recipe("sprites", maze).detours  # type: ignore[attr-defined]
+    episodes = every(pusht_data)
+    for detours in (True, False):
+        recipe = make_recipe("joint", pusht_data, detours=detours)
+        assert recipe.build(pusht_data, episodes[:-1], episodes[-1:]).measures == detours
+        assert ("distances in steps" in [stage.trains for stage in recipe.stages()]) == detours
+
+
 def test_pairs_without_a_known_way_teach_nothing(tmp_path: Path) -> None:
     line = np.arange(6.0)[:, None]
     data = recorded(tmp_path / "line", [line[:3], line[3:]])
