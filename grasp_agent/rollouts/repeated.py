@@ -7,8 +7,7 @@ from typing import Any
 import gymnasium as gym
 
 from grasp_agent.core.checks import shown
-
-SUCCESSES: tuple[str, ...] = ("is_success", "success")
+from grasp_agent.tasks.task import SUCCESSES
 
 MOST = 1000
 """Of steps: more would look as if the environment hung."""

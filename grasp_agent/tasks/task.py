@@ -27,6 +27,9 @@ HINDSIGHT = "hindsight"
 """An environment argument for goals that random actions lead to; its value is how many steps."""
 
 
+SUCCESSES: tuple[str, ...] = ("is_success", "success")
+"""What success is called in `info`, by stable-baselines3 and by Gymnasium-Robotics."""
+
 SUCCESS_KEY = "success_key"
 """An environment argument for the entry of `info` that tells success, where it has a name of its own."""
 
@@ -146,8 +149,9 @@ class Task:
             ValueError: `info` does not say, and must.
         """
         key = self.success_key
-        if key == "is_success" and key not in info:
-            key = "success"
+        usual, other = SUCCESSES
+        if key == usual and key not in info:
+            key = other
         if key not in info and not self.tells_success:
             return None
         if key not in info:
