@@ -22,6 +22,8 @@ _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 _CAN_HOLD = hasattr(signal, "pthread_sigmask")
 _GRACE_SECONDS = 0.2
 """How long a signal that was sent to all processes may take to arrive at the last."""
+_SECONDS_TO_END = 5.0
+"""How long a killed process may take to end."""
 
 _running: set[BaseProcess] = set()
 """The worker processes of all `in_processes` that have not ended."""
@@ -98,8 +100,10 @@ def _kill(processes: Iterable[BaseProcess]) -> None:
     processes = list(processes)
     for process in processes:
         process.kill()
-    for process in processes:
-        process.join(timeout=5)
+    end = time.monotonic() + _SECONDS_TO_END
+    # Not `join`: where the pool's own thread learns of the end first, it returns before this one may know of it.
+    while any([process.is_alive() for process in processes]) and time.monotonic() < end:
+        time.sleep(0.005)
 
 
 def _end_of(processes: Iterable[BaseProcess]) -> str:

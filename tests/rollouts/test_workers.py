@@ -98,6 +98,30 @@ def test_a_stopping_program_ends_them_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "a.done").exists() and not workers._running
 
 
+class Reaped:
+    """A process that ends, which another thread is told of first: this one knows a moment later."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def kill(self) -> None: ...
+
+    def join(self, timeout: float) -> None: ...
+
+    def is_alive(self) -> bool:
+        self.asked += 1
+        return self.asked < 4
+
+
+def test_an_end_that_another_thread_learns_of_first_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Reaped(), Reaped()
+    workers._kill([first, second])  # type: ignore[list-item]
+    assert first.asked == second.asked == 4
+    monkeypatch.setattr(workers, "_SECONDS_TO_END", 0.05)
+    second.asked = -1_000_000  # never ends: given up
+    workers._kill([first, second])  # type: ignore[list-item]
+
+
 def test_an_error_of_a_job_lets_the_others_finish(tmp_path: Path) -> None:
     fail = code(f"while not pathlib.Path({str(tmp_path / 'a')!r}).exists(): time.sleep(0.01)\nraise ValueError('mine')")
     with pytest.raises(ValueError, match="mine"):
