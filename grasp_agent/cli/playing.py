@@ -47,6 +47,7 @@ def evaluate(
 
     Planners (grasp, gd, cem, ...) see pixels; a stable-baselines3 policy sees what it was trained on. The first
     policy is the one that the others are compared to. Writes OUT/results.csv, OUT/results.json and OUT/success.png.
+    Other policies, and more episodes, can be added to a folder later.
     In use:
         grasp-agent evaluate --policy grasp --policy cem --policy sac_her --episodes 20
         grasp-agent evaluate --policy grasp --policy mine=my_policy.zip --trust --out runs/mine

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,13 @@ def evaluate(
     best. On the batch and on the number of threads they depend by rounding: an agent's actions differ by about 3e-6.
 
     Args:
-        entrants: name to participant; the first is the one the others are compared to. See `make_entrants`.
+        entrants: name to participant; the others are compared to the first, or to the first of the folder. See
+            `make_entrants`.
         env_id: a Gymnasium environment that reports success, see `grasp_agent.tasks`.
         seeds: one episode each; all different.
         env_kwargs: arguments of the environment that everyone gets, e.g. {"goal_horizon": 25}.
-        out: folder for results.csv and results.json; a killed run with the same settings goes on where it
-            stopped.
+        out: folder for results.csv and results.json; a killed run with the same settings goes on where it stopped.
+            Further entrants, and further seeds behind those that were played, are added to what it holds.
         progress: show a progress bar on the standard error stream.
         workers: processes that play; with more than one, entrants travel there pickled, and each process computes
             with one thread.
@@ -68,8 +70,8 @@ def evaluate(
         Rows and summary.
 
     Raises:
-        ValueError, TypeError: bad entrants, environment, seeds or folder; entrants that would play different
-            episodes; entrants that cannot be pickled, with several workers; a budget in seconds for a batch.
+        ValueError, TypeError: bad entrants, environment, seeds or folder; an entrant of the folder has more to play and
+            is not named; entrants that would play different episodes; entrants that cannot be pickled, with several workers; a budget in seconds for a batch.
         RuntimeError: a worker process was killed, or another run writes to the folder.
     """
     for name, number in (("workers", workers), ("batch", batch)):
@@ -96,11 +98,14 @@ def evaluate(
         rows: list[EpisodeResult] = []
         if out is not None:
             folder = stack.enter_context(locked(out))
-            records = Records(folder, STAGE, EpisodeResult, settings, misfit=misfit, key=_key)
-            rows += records.rows
+            records = Records(
+                folder, STAGE, EpisodeResult, settings, ["entrants", "seeds"], misfit, _key, _lacking(participants)
+            )
+            settings, rows = records.settings, list(records.rows)
         jobs = _jobs(names, seeds, rows, batch, workers)
         with progress_bar(progress) as bar:
-            task = bar.add_task("evaluating", total=len(seeds) * len(names), completed=len(rows))
+            there = sum(row.entrant in participants for row in rows)
+            task = bar.add_task("evaluating", total=len(seeds) * len(names), completed=there)
             if workers > 1:
                 stack.enter_context(one_thread())  # the last job may be played here: as a worker would
             for played in _play_all(match, jobs, min(workers, len(jobs))):
@@ -109,8 +114,10 @@ def evaluate(
                 rows += played
                 bar.update(task, description=played[-1].entrant, advance=len(played))
 
+        everyone = list(settings["entrants"])
+
         def order(row: EpisodeResult) -> tuple[int, int]:
-            return row.episode, names.index(row.entrant)
+            return row.episode, everyone.index(row.entrant)
 
         results = Results(settings, tuple(sorted(rows, key=order)))
         if records is not None:
@@ -120,6 +127,22 @@ def evaluate(
 
 def _key(row: EpisodeResult) -> tuple[str, int]:
     return row.entrant, row.episode
+
+
+def _lacking(named: Container[str]) -> Callable[[Sequence[EpisodeResult], Mapping[str, Any]], str | None]:
+    """Refuse results that would compare some entrants on more episodes than others."""
+
+    def lacking(rows: Sequence[EpisodeResult], settings: Mapping[str, Any]) -> str | None:
+        played, wanted = Counter(row.entrant for row in rows), len(settings["seeds"])
+        for name in settings["entrants"]:
+            if name not in named and played[name] < wanted:
+                return (
+                    f"expected {name!r} among the entrants, too, which has played {played[name]} of {wanted} episodes;"
+                    " name it again, or use another folder"
+                )
+        return None
+
+    return lacking
 
 
 def _threads(participants: Mapping[str, Entrant], workers: int) -> int | None:

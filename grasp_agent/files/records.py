@@ -87,17 +87,19 @@ class Records(Generic[Row]):
         stage: names the files.
         kind: of the rows, a frozen dataclass.
         settings: JSON-serialisable; what determines the rows. None takes those that the folder holds.
-        extendable: keys of `settings` that hold a mapping to which a later run may add entries.
+        extendable: keys of `settings` that hold a mapping to which a later run may add entries, or a list that it may
+            make longer.
         misfit: says of a row that was read what these settings would not have made, or None.
         key: what only one row may have. Default: all that is in it.
+        lacking: says of the rows that were read what they lack for these settings and this run will not add, or None.
 
     Attributes:
         rows: those of finished jobs, in the order in which they were added, or in the final one.
         settings: with the entries of all runs.
 
     Raises:
-        ValueError: the folder holds the stage with other settings, rows that do not suit them or were changed, or other
-            files under these names. Nothing has been written then.
+        ValueError: the folder holds the stage with other settings, rows that do not suit them, lack something or were
+            changed, or other files under these names. Nothing has been written then.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Records(Generic[Row]):
         extendable: Sequence[str] = (),
         misfit: Callable[[Row, Mapping[str, Any]], str | None] = lambda row, settings: None,
         key: Callable[[Row], Any] | None = None,
+        lacking: Callable[[Sequence[Row], Mapping[str, Any]], str | None] = lambda rows, settings: None,
     ) -> None:
         folder = Path(folder)
         self.kind, self.extendable, self.misfit, self.key = kind, tuple(extendable), misfit, key or _cells
@@ -122,9 +125,13 @@ class Records(Generic[Row]):
             written = described["settings"]
             if settings is None:
                 self.settings = dict(written)
-            merged = {key: {**written.get(key, {}), **self.settings[key]} for key in extendable}
-            self.settings |= merged
-            expected = {**written, **{key: {**entries, **written.get(key, {})} for key, entries in merged.items()}}
+            expected = dict(written)
+            for key in extendable:
+                old, new = written[key], self.settings[key]
+                if isinstance(new, dict):
+                    self.settings[key], expected[key] = {**old, **new}, {**new, **old}
+                elif new[: len(old)] == old:
+                    expected[key] = new
             if different := list(_differences(expected, self.settings)):
                 raise ValueError(
                     f"{self.json}: expected a run with the same settings to continue, got one with other"
@@ -132,6 +139,8 @@ class Records(Generic[Row]):
                 )
             self._check(rows)
             self._check_digests(described)
+            if lack := lacking(self.rows, self.settings):
+                raise ValueError(f"{self.json}: {lack}")
         if self.settings != written:
             self._describe()
 
@@ -183,8 +192,9 @@ class Records(Generic[Row]):
         try:
             described: dict[str, Any] = read_json(self.json, limit=_JSON_LIMIT)
             settings = described["settings"]
-            for content in (settings, *(settings.get(key, {}) for key in self.extendable)):
-                if not isinstance(content, dict):
+            kinds = {key: type(self.settings.get(key, {})) for key in self.extendable}
+            for content, kind in ((settings, dict), *((settings.get(key), kind) for key, kind in kinds.items())):
+                if not isinstance(content, kind):
                     raise TypeError(f"settings that are {json.dumps(content)[:40]}")
             files = [self.csv] if self.csv.exists() else []
             return described, {file: read_rows(file, self.kind) for file in [*files, *self._part_files().values()]}

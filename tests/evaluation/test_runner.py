@@ -310,10 +310,27 @@ def test_a_run_with_other_settings_is_not_continued(tmp_path: Path, changes: dic
     run()
 
 
-def test_another_entrant_is_another_run(tmp_path: Path) -> None:
-    evaluate(["zero"], ENV_ID, [1], out=tmp_path, progress=False)
-    with pytest.raises(ValueError, match=r"got one with other entrants\.random"):
-        evaluate(["zero", "random"], ENV_ID, [1], out=tmp_path, progress=False)
+def test_entrants_and_episodes_are_added_to_a_finished_run(tmp_path: Path) -> None:
+    out, at_once = tmp_path / "added", tmp_path / "at_once"
+    evaluate(["zero"], ENV_ID, [1], out=out, progress=False)
+    beside = evaluate(["random"], ENV_ID, [1], out=out, progress=False)
+    assert [entrant.entrant for entrant in beside.summary()] == ["zero", "random"]
+    assert beside.summary()[1].difference is not None, "the first of the folder is the one to compare to"
+    longer = evaluate(["random", "zero"], ENV_ID, [1, 2], out=out, progress=False)
+    whole = evaluate(["zero", "random"], ENV_ID, [1, 2], out=at_once, progress=False)
+    assert deterministic(longer) == deterministic(whole)
+    described = [json.loads((folder / "results.json").read_text()) for folder in (out, at_once)]
+    assert described[0]["settings"] == described[1]["settings"]
+
+
+def test_no_entrant_is_left_behind_when_episodes_are_added(tmp_path: Path) -> None:
+    evaluate(["zero", "random"], ENV_ID, [1], out=tmp_path, progress=False)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="expected 'zero' among the entrants, too, which has played 1 of 2 episodes"):
+        evaluate(["random"], ENV_ID, [1, 2], out=tmp_path, progress=False)
+    with pytest.raises(ValueError, match="got one with other seeds"):
+        evaluate(["zero", "random"], ENV_ID, [2, 1], out=tmp_path, progress=False)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:

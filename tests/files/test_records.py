@@ -159,6 +159,23 @@ def test_entries_can_be_added_and_the_old_ones_stay_first(tmp_path: Path) -> Non
         opened(tmp_path, players={"y": {"reach": 4.0}})
 
 
+def test_a_list_can_be_made_longer_and_nothing_else(tmp_path: Path) -> None:
+    def longer(goals: list[int], lack: str | None = None) -> Records[Shot]:
+        settings = {**SETTINGS, "goals": goals}
+        return Records(tmp_path, "open", Shot, settings, ["goals"], lacking=lambda rows, settings: lack)
+
+    longer([1, 2]).append([shot("x", 1)])
+    assert longer([1, 2, 3]).rows == [shot("x", 1)]
+    before = files(tmp_path)
+    for other in ([1, 2], [2, 1, 3, 4], []):
+        with pytest.raises(ValueError, match="got one with other goals"):
+            longer(other)
+    with pytest.raises(ValueError, match="not yet"):
+        longer([1, 2, 3, 4], lack="not yet")
+    assert files(tmp_path) == before
+    assert json.loads((tmp_path / "open.json").read_text())["settings"]["goals"] == [1, 2, 3]
+
+
 def test_stages_share_a_folder(tmp_path: Path) -> None:
     opened(tmp_path).append([shot("x", 1)])
     closed = Records(tmp_path, "closed", Shot, {"model": "other"})
