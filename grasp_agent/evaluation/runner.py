@@ -71,7 +71,8 @@ def evaluate(
 
     Raises:
         ValueError, TypeError: bad entrants, environment, seeds or folder; an entrant of the folder has more to play and
-            is not named; entrants that would play different episodes; entrants that cannot be pickled, with several workers; a budget in seconds for a batch.
+            is not named; entrants that would play different episodes; entrants that cannot be pickled, with several
+            workers; a budget in seconds for a batch.
         RuntimeError: a worker process was killed, or another run writes to the folder.
     """
     for name, number in (("workers", workers), ("batch", batch)):
@@ -86,7 +87,7 @@ def evaluate(
     names, common = list(participants), dict(env_kwargs or {})
     with ExitStack() as stack:
         match = stack.enter_context(_Match(participants, env_id, common, min(batch, len(seeds))))
-        settings = {
+        settings: dict[str, Any] = {
             "environment": env_id,
             "env_kwargs": common,
             "seeds": seeds,

@@ -126,12 +126,12 @@ class Records(Generic[Row]):
             if settings is None:
                 self.settings = dict(written)
             expected = dict(written)
-            for key in extendable:
-                old, new = written[key], self.settings[key]
+            for name in extendable:
+                old, new = written[name], self.settings[name]
                 if isinstance(new, dict):
-                    self.settings[key], expected[key] = {**old, **new}, {**new, **old}
+                    self.settings[name], expected[name] = {**old, **new}, {**new, **old}
                 elif new[: len(old)] == old:
-                    expected[key] = new
+                    expected[name] = new
             if different := list(_differences(expected, self.settings)):
                 raise ValueError(
                     f"{self.json}: expected a run with the same settings to continue, got one with other"
@@ -192,10 +192,11 @@ class Records(Generic[Row]):
         try:
             described: dict[str, Any] = read_json(self.json, limit=_JSON_LIMIT)
             settings = described["settings"]
-            kinds = {key: type(self.settings.get(key, {})) for key in self.extendable}
-            for content, kind in ((settings, dict), *((settings.get(key), kind) for key, kind in kinds.items())):
-                if not isinstance(content, kind):
-                    raise TypeError(f"settings that are {json.dumps(content)[:40]}")
+            if not isinstance(settings, dict):
+                raise TypeError(f"settings that are {json.dumps(settings)[:40]}")
+            for name in self.extendable:
+                if not isinstance(settings[name], type(self.settings.get(name, {}))):
+                    raise TypeError(f"{name} that are {json.dumps(settings[name])[:40]}")
             files = [self.csv] if self.csv.exists() else []
             return described, {file: read_rows(file, self.kind) for file in [*files, *self._part_files().values()]}
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:

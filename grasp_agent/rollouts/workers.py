@@ -102,7 +102,7 @@ def _kill(processes: Iterable[BaseProcess]) -> None:
         process.kill()
     end = time.monotonic() + _SECONDS_TO_END
     # Not `join`: where the pool's own thread learns of the end first, it returns before this one may know of it.
-    while any([process.is_alive() for process in processes]) and time.monotonic() < end:
+    while any(process.is_alive() for process in processes) and time.monotonic() < end:
         time.sleep(0.005)
 
 
