@@ -157,6 +157,7 @@ def train(
     outcomes_steps: MaybeInt = None,
     distance_steps: MaybeInt = None,
     detours: MaybeYes = None,
+    rewards: MaybeYes = None,
     backbone: MaybeStr = None,
     seed: int = 0,
     device: str = "cpu",
@@ -190,6 +191,8 @@ def train(
         detours: learn how many steps lie between states, and judge plans by it: for worlds in which the straight way to
             a goal is often none. For recipes "sprites", "vector", "joint" and "joint_grid". Default: what suits the
             task of the data; yes for mazes.
+        rewards: learn what steps earn, and judge plans by it where there is no goal. For the same recipes. Default: yes
+            for vectors, and where the environment shows no goal.
         backbone: DINOv2 of recipe "dino_wm", a folder or a hub id. Default: facebook/dinov2-small.
         seed: of initial weights and batches.
         device: "cpu" or "cuda".
@@ -212,7 +215,7 @@ def train(
         "outcomes": outcomes_steps,
         "distance": distance_steps,
     }
-    told = {"backbone": backbone, "detours": None if detours is None else detours == "yes"}
+    told = {"backbone": backbone, "detours": _yes(detours), "rewards": _yes(rewards)}
     chosen = make_recipe(
         recipe or ("vector" if episodes.vectors is not None else task_of(episodes).recipe),
         episodes,
@@ -232,6 +235,10 @@ def train(
             say(sentence)
     say(f"model in {out / 'model'}")
     say(f"next: grasp-agent evaluate{_world_of(episodes.settings[0])} --model {out / 'model'}")
+
+
+def _yes(told: str | None) -> bool | None:
+    return None if told is None else told == "yes"
 
 
 def _world_of(settings: Mapping[str, Any]) -> str:

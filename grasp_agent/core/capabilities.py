@@ -111,6 +111,9 @@ class Proposing(Protocol):
 class Rewarding(Protocol):
     """Foresees the rewards of the task that its data are recordings of."""
 
+    history: int
+    """How many last states outcomes are told from, as in `WorldModel`."""
+
     rewards: bool
     """Whether this model has learned to."""
 
@@ -118,7 +121,7 @@ class Rewarding(Protocol):
         """What a step earns, and whether the episode goes on after it.
 
         Args:
-            states: where steps led, [N, *S].
+            states: the last h states, the last of which is where the step led, [N, h, *S].
             actions: the blocks that led there, environment units, [N, A].
 
         Returns:
@@ -127,7 +130,8 @@ class Rewarding(Protocol):
         ...
 
     def value(self, states: Tensor) -> Tensor:
-        """What whoever made the data earned from `states` [N, *S] on, each step later worth `discount` -> [N]."""
+        """What whoever made the data earned after the last h `states` [N, h, *S], each step later worth `discount`
+        -> [N]."""
         ...
 
     @property

@@ -156,21 +156,27 @@ def collect(
                 f"{out}: holds data of other settings (different: {', '.join(differing)}); choose a new folder"
             )
     checked = [_check(env_id, settings) for env_id in settings.env_ids]  # a mistake shows before anything is written
-    goal_size, frame_bytes, centred = checked[-1]
-    if any(of[-1] != centred for of in checked):
+    found = checked[-1]
+    if any(of.centred != found.centred for of in checked):
         raise ValueError(
             f"env_ids: expected action bounds that are all the same in both directions, or none, got"
             f" {', '.join(settings.env_ids)}; collect them apart"
         )
     missing = [(settings, out, i) for i in range(settings.shards) if not (out / shard_name(i)).is_dir()]
-    check_room(out, len(missing) * settings.shard_steps * frame_bytes)
-    if older is not None and bool(older.get("centred_actions")) != centred:
+    check_room(out, len(missing) * settings.shard_steps * found.frame_bytes)
+    if older is not None and bool(older.get("centred_actions")) != found.centred:
         raise ValueError(
             f"{out}: expected actions told from the middle of their bounds, as they are recorded now, got older data;"
             " choose a new folder"
         )
     further = {} if weights is None else {"weights": weights}
-    meta = described(asked, goal_size=goal_size, centred_actions=centred, **further)
+    meta = described(
+        asked,
+        goal_size=found.goal_size,
+        shows_goals=all(of.shows_goal for of in checked),
+        centred_actions=found.centred,
+        **further,
+    )
     with locked(out):
         remove_unfinished(out)
         write_json(out / META_NAME, meta)
@@ -277,13 +283,25 @@ def _episode(settings: CollectSettings, shard: int, number: int) -> Episode:
 # ---- environments and policies ---------------------------------------------------------------------------------
 
 
-def _check(env_id: str, settings: CollectSettings) -> tuple[int, int, bool]:
-    """Raise an error if the settings do not suit an environment.
+@dataclass(frozen=True)
+class _World:
+    """What is recorded of an environment.
 
-    Returns:
-        The goal size of its vectors (see `goal_part`), the bytes of a picture that is recorded, 0 where none is, and
-        whether its actions are recorded from the middle of their bounds (see `ActionCode`).
+    Attributes:
+        goal_size: of its vectors, see `goal_part`.
+        shows_goal: whether it shows one.
+        frame_bytes: of a picture; 0 where none is recorded.
+        centred: whether actions are recorded from the middle of their bounds (see `ActionCode`).
     """
+
+    goal_size: int
+    shows_goal: bool
+    frame_bytes: int
+    centred: bool
+
+
+def _check(env_id: str, settings: CollectSettings) -> _World:
+    """What is recorded of an environment; an error is raised if the settings do not suit it."""
     with closing(make_env(env_id, **dict(settings.env_kwargs))) as env:
         centred = ActionCode.for_data(env.action_space).centred
         if settings.policy == "expert":
@@ -293,13 +311,13 @@ def _check(env_id: str, settings: CollectSettings) -> tuple[int, int, bool]:
                 # Made once, so that their values are checked before anything is written.
                 expert_env.make_expert(settings.seed, **options)
     with closing(_open(env_id, settings)) as env:
-        env.reset(seed=SEED_OFFSET)  # rendering may fail
+        goal = task_for(env_id).goal(*env.reset(seed=SEED_OFFSET))  # rendering may fail
         if settings.policy == "planner":
             _planner(env_id, settings, env)
         space = env.observation_space
         pictures = 0 if image_side(space) is None else settings.resolution**2 * 3
         goal_size = goal_part(space.spaces) if isinstance(space, gymnasium.spaces.Dict) else 0
-        return goal_size, pictures, centred
+        return _World(goal_size, goal is not None, pictures, centred)
 
 
 def _open(env_id: str, settings: CollectSettings) -> gymnasium.Env[Any, Any]:

@@ -52,6 +52,7 @@ class EpisodeDataset:
         starts: first frame of each episode, [E].
         lengths: frames of each episode, [E].
         goal_size: of vectors, how many of the last numbers goals are about; 0 means all.
+        shows_goals: whether the environment shows goals; older data do not tell, and count as if it did.
         source: number of the folder each episode is from, [E].
         environment: number of the environment each episode is from, [E]; folders may share environments.
 
@@ -66,7 +67,8 @@ class EpisodeDataset:
             raise ValueError("data: expected at least one data folder, got none")
         self.folder = Path(folders[0])
         self.settings: list[dict[str, Any]] = []
-        self.goal_size = int(read_meta(self.folder).get("goal_size", 0))
+        told = read_meta(self.folder)
+        self.goal_size, self.shows_goals = int(told.get("goal_size", 0)), bool(told.get("shows_goals", True))
         shards: list[Path] = []
         of_folder: list[int] = []
         of_environment: list[int] = []

@@ -8,6 +8,8 @@ et al., arXiv 1802.09477, and TD-MPC): far from the data they disagree. And it i
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
@@ -17,11 +19,24 @@ VALUES = 3
 """Networks that tell the value."""
 
 
+class OutcomesConfig(Protocol):
+    """What a model's settings say of these networks."""
+
+    @property
+    def history(self) -> int: ...
+    @property
+    def outcome_hidden(self) -> int: ...
+    @property
+    def discount(self) -> float: ...
+
+
 class Outcomes(nn.Module):
     """Reward, chance to go on, and value. Latents, rewards and values are standardised inside.
 
+    All are told from the last h latents [N, h, *S]: a single picture does not show how fast a thing moves.
+
     Args:
-        state_size: D, numbers in a latent.
+        state_size: numbers in h latents, D.
         action_size: A, numbers in an action block.
         hidden: width of the networks.
         discount: gamma, what a reward one model step later is worth.
@@ -46,36 +61,43 @@ class Outcomes(nn.Module):
         self.goes_on_net = mlp(state_size, hidden, 2, 1)
         self.value_nets = nn.ModuleList(mlp(state_size, hidden, 2, 1) for _ in range(VALUES))
 
+    @classmethod
+    def of(cls, config: OutcomesConfig, numbers: int, action_size: int, action_scale: float) -> Outcomes | None:
+        """Networks as a model's settings ask for; None where their width is 0. `numbers` are in one latent."""
+        if not config.outcome_hidden:
+            return None
+        return cls(config.history * numbers, action_size, config.outcome_hidden, config.discount, action_scale)
+
     def fit_scales(self, states: Tensor, rewards: Tensor, returns: Tensor) -> None:
-        """Take means and deviations from data: latents [N, D], rewards of steps [N], discounted returns [N]."""
-        states, rewards, returns = (x.to(self.mean) for x in (states, rewards, returns))  # data lie on the CPU
+        """Take means and deviations from data: latents [N, h, *S], rewards [N], discounted returns [N]."""
+        states, rewards, returns = (x.to(self.mean) for x in (states.flatten(1), rewards, returns))  # data: on the CPU
         self.mean, self.deviation = states.mean(0), states.std(0).clamp(min=1e-4)
         self.reward_moments = torch.stack([rewards.mean(), rewards.std().clamp(min=1e-4)])
         self.value_moments = torch.stack([returns.mean(), returns.std().clamp(min=1e-4)])
         self.best = returns.max()
 
     def reward(self, states: Tensor, actions: Tensor) -> Tensor:
-        """Rewards of steps that led to `states` [N, D] by `actions` [N, A] -> [N]."""
+        """Rewards of steps that led to the last of `states` [N, h, *S] by `actions` [N, A] -> [N]."""
         told = self.reward_net(torch.cat([self._seen(states), actions / self.action_scale], dim=1))
         return _in_units(told, self.reward_moments)
 
     def goes_on_logit(self, states: Tensor) -> Tensor:
-        """Logit of the chance that the episode did not end in `states` [N, D] -> [N]."""
+        """Logit of the chance that the episode did not end in the last of `states` [N, h, *S] -> [N]."""
         logit: Tensor = self.goes_on_net(self._seen(states))
         return logit[:, 0]
 
     def values(self, states: Tensor) -> Tensor:
-        """What is earned from `states` [N, D] on, discounted, as each network tells it -> [VALUES, N]."""
+        """What is earned after `states` [N, h, *S], discounted, as each network tells it -> [VALUES, N]."""
         seen = self._seen(states)
         return torch.stack([_in_units(net(seen), self.value_moments) for net in self.value_nets])
 
     def value(self, states: Tensor) -> Tensor:
-        """What is earned from `states` [N, D] on, discounted: the least told, and at most the best seen -> [N]."""
+        """What is earned after `states` [N, h, *S], discounted: the least told, at most the best seen -> [N]."""
         least: Tensor = self.values(states).amin(0).clamp(max=self.best)
         return least
 
     def _seen(self, states: Tensor) -> Tensor:
-        return (states - self.mean) / self.deviation
+        return (states.flatten(1) - self.mean) / self.deviation
 
 
 class TellingOutcomes:
@@ -107,7 +129,7 @@ class TellingOutcomes:
         return told.reward(states, actions), told.goes_on_logit(states).sigmoid()
 
     def value(self, states: Tensor) -> Tensor:
-        """What is earned from `states` [N, D] on, discounted -> [N].
+        """What is earned after `states` [N, h, *S], discounted -> [N].
 
         Raises:
             ValueError: the model foresees no rewards.

@@ -4,7 +4,9 @@ With r_t the reward and c_t the chance to go on that the model foresees for step
 
     return = sum_{t=1..T} gamma^(t-1) (c_1 ... c_{t-1}) r_t  +  gamma^T (c_1 ... c_T) V(s_T),      cost = - return.
 
-The value after a short plan is how TD-MPC looks far ahead (Hansen et al., arXiv 2203.04955).
+The value after a short plan is how TD-MPC looks far ahead (Hansen et al., arXiv 2203.04955). Models tell outcomes from
+the last h states. The first h - 1 rewards of a plan are left out: the states before it, which they also need, are not
+known here. They hardly differ between plans.
 """
 
 from __future__ import annotations
@@ -44,16 +46,19 @@ class Rewards:
         at_least(self, 0, "terminal")
 
     def state_cost(self, states: Tensor, goal: Tensor) -> Tensor:
-        """Minus the value of `states` [N, *S] -> [N]; the goal is not looked at."""
-        return -self.model.value(states)
+        """Minus the value of standing still in `states` [N, *S] -> [N]; the goal is not looked at."""
+        return -self.model.value(torch.stack([states] * self.model.history, 1))
 
     def trajectory_cost(self, states: Tensor, actions: Tensor, goal: Tensor) -> Tensor:
         """Minus the return of `states` [N, T, *S] reached by `actions` [N, T, A] -> [N]; the goal is not looked at."""
-        n, steps = states.shape[:2]
-        rewards, goes_on = (x.view(n, steps) for x in self.model.outcome(states.flatten(0, 1), actions.flatten(0, 1)))
-        alive = torch.cumprod(torch.cat([torch.ones_like(goes_on[:, :1]), goes_on], dim=1), dim=1)  # [N, T + 1]
-        worth = self.model.discount ** torch.arange(steps + 1, dtype=alive.dtype, device=alive.device)
+        first = min(self.model.history, states.shape[1]) - 1  # step before which no reward is told
+        ahead = torch.cat([states[:, :1]] * (self.model.history - 1 - first) + [states], 1)
+        windows = ahead.unfold(1, self.model.history, 1).movedim(-1, 2)  # [N, T - first, h, *S]
+        told = self.model.outcome(windows.flatten(0, 1), actions[:, first:].flatten(0, 1))
+        rewards, goes_on = (x.view(windows.shape[:2]) for x in told)
+        alive = torch.cumprod(torch.cat([torch.ones_like(goes_on[:, :1]), goes_on], dim=1), dim=1)
+        worth = self.model.discount ** torch.arange(first, states.shape[1] + 1, dtype=alive.dtype, device=alive.device)
         earned = (worth[:-1] * alive[:, :-1] * rewards).sum(1)
         if self.terminal:
-            earned = earned + self.terminal * worth[-1] * alive[:, -1] * self.model.value(states[:, -1])
+            earned = earned + self.terminal * worth[-1] * alive[:, -1] * self.model.value(windows[:, -1])
         return -earned

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.joint_embedding.config import JointEmbeddingConfig
 from grasp_agent.models.joint_embedding.model import JointEmbeddingModel
-from grasp_agent.training.distance import DISTANCE, DISTANCE_HIDDEN, distance_errors, distance_stage
+from grasp_agent.training.heads import HeadsRecipe, heads_for
 from grasp_agent.training.joint import JointTask, JointWeights
 from grasp_agent.training.latent import later_stages, report_on
 from grasp_agent.training.loop import Stage
-from grasp_agent.training.recipe import Recipe, RecipeStage, Run, register_recipe, task_of
+from grasp_agent.training.recipe import RecipeStage, Run, register_recipe, task_of
 
 COLOURS = 256
 """Frames that the whitening of colours is fitted on."""
@@ -26,7 +26,7 @@ COVERED = 0.999
 
 
 @dataclass(frozen=True)
-class JointRecipe(Recipe):
+class JointRecipe(HeadsRecipe):
     """How a `JointEmbeddingModel` is trained, from frames and actions alone.
 
     Attributes:
@@ -35,9 +35,6 @@ class JointRecipe(Recipe):
         encoder: schedule of stage 1, encoder and dynamics together; its batch counts windows.
         dynamics: schedule of stage 2, the dynamics alone, rolled out further.
         proposal: schedule of stage 3, if the model proposes plans.
-        distance: schedule of the distances in steps; its batch counts pairs of frames.
-        detours: whether the model learns how many steps lie between states, for worlds in which the straight way is
-            often none.
         unroll: model steps that the dynamics is rolled out in stage 2.
         joint_unroll: model steps that the dynamics is rolled out in stage 1.
     """
@@ -47,8 +44,6 @@ class JointRecipe(Recipe):
     encoder: Stage = Stage("joint", steps=6_000, batch=32, learning_rate=1e-3)
     dynamics: Stage = Stage("dynamics", steps=6_000, batch=256, learning_rate=1e-3)
     proposal: Stage = Stage("proposal", steps=12_000, batch=768, learning_rate=1e-3)
-    distance: Stage = DISTANCE
-    detours: bool = False
     unroll: int = 6
     joint_unroll: int = 2
 
@@ -73,7 +68,7 @@ class JointRecipe(Recipe):
                 action_mean=tuple(moves.mean(0).tolist()),
                 action_std=tuple(np.maximum(moves.std(0), 1e-6).tolist()),
                 action_limit=round(float(np.quantile(np.abs(moves).max(1), COVERED)), 4),
-                distance_hidden=DISTANCE_HIDDEN if self.detours else 0,
+                **self.heads(data),
             )
         )
         some = np.random.default_rng(self.seed).choice(data.frame_numbers(training), COLOURS)
@@ -83,17 +78,13 @@ class JointRecipe(Recipe):
     def stages(self) -> tuple[RecipeStage, ...]:
         first = RecipeStage(self.encoder, "encoder and dynamics", "windows", self._joint_task)
         proposal = self.proposal if self.model.proposal_hidden else None
-        stages = first, *later_stages(self.dynamics, proposal, self.unroll, symmetry=False)
-        return (*stages, distance_stage(self.distance, self.seed)) if self.detours else stages
+        return first, *later_stages(self.dynamics, proposal, self.unroll, symmetry=False), *self.head_stages()
 
     def _joint_task(self, run: Run) -> JointTask:
         return JointTask(run.model, run.data, run.training, self.encoder.batch, self.weights, self.joint_unroll)
 
     def report(self, run: Run) -> dict[str, Any]:
-        metrics = report_on(run, self.dynamics.batch, None, self.seed)
-        if self.detours:
-            metrics["distance"] = distance_errors(run, self.seed)
-        return metrics
+        return {**report_on(run, self.dynamics.batch, None, self.seed), **self.head_metrics(run)}
 
 
 def joint_recipe(data: EpisodeDataset) -> JointRecipe:
@@ -108,7 +99,7 @@ def joint_recipe(data: EpisodeDataset) -> JointRecipe:
         proposal_hidden=256,
         look_ahead=task_of(data).look_ahead,
     )
-    return JointRecipe(config, detours=task_of(data).detours)
+    return JointRecipe(config, **heads_for(data))
 
 
 def joint_grid_recipe(data: EpisodeDataset) -> JointRecipe:

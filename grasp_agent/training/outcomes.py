@@ -1,13 +1,13 @@
 """The stage that learns what steps earn, on the latents of the stages before it, which stay as they are.
 
-    reward      mean ( r(s_{t+1}, a_t) - r_t )^2
-    goes on     mean cross entropy of c(s_{t+1}) against "the episode did not end in t + 1"
-    value       mean over i of huber( V_i(s_t) - y_t )
-                y_t = r_t + gamma * (1 if the episode did not end, else 0) * V'(s_{t+1})
+    reward      mean ( r(w_{t+1}, a_t) - r_t )^2
+    goes on     mean cross entropy of c(w_{t+1}) against "the episode did not end in t + 1"
+    value       mean over i of huber( V_i(w_t) - y_t )
+                y_t = r_t + gamma * (1 if the episode did not end, else 0) * V'(w_{t+1})
 
-V_i are several networks, V' is the least of slow copies of them (temporal differences; Sutton, 1988). So V is the value
-of going on as whoever made the data did. Rewards and values are measured in their own deviations. A time limit ends no
-episode: the value goes on behind it.
+w_t are the last h latents, to s_t. V_i are several networks, V' is the least of slow copies of them (temporal
+differences; Sutton, 1988). So V is the value of going on as whoever made the data did. Rewards and values are measured
+in their own deviations. A time limit ends no episode: the value goes on behind it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,14 @@ from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.outcomes import VALUES, Outcomes, TellingOutcomes
 from grasp_agent.training.dynamics import FrameWindows
 from grasp_agent.training.latent import latents_of
-from grasp_agent.training.loop import Batch, Losses
-from grasp_agent.training.recipe import Run
+from grasp_agent.training.loop import Batch, Losses, Stage
+from grasp_agent.training.recipe import RecipeStage, Run
+
+OUTCOMES = Stage("outcomes", steps=6_000, batch=512, learning_rate=1e-3)
+"""Schedule of the stage; its batch counts steps."""
+
+OUTCOME_HIDDEN = 128
+"""Width of the networks."""
 
 FOLLOWS = 0.01
 """Share of the way that the slow copy follows in each step."""
@@ -63,7 +69,7 @@ class OutcomesTask(FrameWindows):
         self.told = told
         self.module = nn.ModuleDict({"told": self.told, "slow": copy.deepcopy(self.told).requires_grad_(False)})
         self.block = model.action_block
-        self.latents = torch.from_numpy(latents).flatten(1)
+        self.latents = torch.from_numpy(latents)
         ahead = np.cumsum(np.concatenate([[0.0], data.rewards.astype(np.float64)]))
         last = np.minimum(np.arange(len(data)) + self.block, len(data))
         self.rewards = torch.from_numpy((ahead[last] - ahead[:-1]).astype(np.float32))  # of a block from each frame
@@ -76,8 +82,9 @@ class OutcomesTask(FrameWindows):
         """Standardise latents, rewards and values by the task's episodes; before the first step of training."""
         returns = discounted(self.rewards.numpy(), self.data, self.told.discount, self.block)
         steps = torch.from_numpy(self.presents)
+        windows = self.latents[self.numbers(steps, 1)[0][:, :-1]]
         for networks in (self.told, self.slow):
-            networks.fit_scales(self.latents[steps], self.rewards[steps], torch.from_numpy(returns)[steps])
+            networks.fit_scales(windows, self.rewards[steps], torch.from_numpy(returns)[steps])
 
     @property
     def slow(self) -> Outcomes:
@@ -88,15 +95,14 @@ class OutcomesTask(FrameWindows):
 
     def draw(self, generator: np.random.Generator) -> Batch:
         present = torch.from_numpy(generator.choice(self.presents, self.batch))
+        return self.steps(present)
+
+    def steps(self, present: Tensor) -> Batch:
+        """What is known of the steps from frames [B]: windows before and after [B, h, *S], actions [B, A], rewards [B]
+        and whether the episode ended [B]."""
         numbers, actions = self.numbers(present, 1)
-        following = numbers[:, -1]
-        return (
-            self.latents[present],
-            self.latents[following],
-            actions[:, -1],
-            self.rewards[present],
-            self.terminated[following],
-        )
+        windows = self.latents[numbers]
+        return windows[:, :-1], windows[:, 1:], actions[:, -1], self.rewards[present], self.terminated[numbers[:, -1]]
 
     def losses(self, batch: Batch, progress: float) -> Losses:
         states, following, actions, rewards, ended = batch
@@ -114,11 +120,15 @@ class OutcomesTask(FrameWindows):
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
-def outcomes_task(run: Run, batch: int) -> OutcomesTask:
-    """The stage's task in a training, on the latents of the stages before it."""
-    task = OutcomesTask(run.model, run.data, latents_of(run), run.training, batch)
-    task.fit_scales()
-    return task
+def outcomes_stage(schedule: Stage) -> RecipeStage:
+    """The stage as recipes declare it, on the latents of the stages before it."""
+
+    def task(run: Run) -> OutcomesTask:
+        made = OutcomesTask(run.model, run.data, latents_of(run), run.training, schedule.batch)
+        made.fit_scales()
+        return made
+
+    return RecipeStage(schedule, "rewards", "steps", task)
 
 
 def check_rewards(data: EpisodeDataset) -> None:
@@ -138,6 +148,11 @@ def discounted(rewards: NDArray[np.float32], data: EpisodeDataset, discount: flo
     return returns[: len(rewards)].astype(np.float32)
 
 
+def held_out_outcomes(run: Run, batch: int) -> dict[str, float]:
+    """`outcome_errors` on the episodes that were held out."""
+    return outcome_errors(OutcomesTask(run.model, run.data, latents_of(run), run.held_out, batch))
+
+
 @torch.inference_mode()
 def outcome_errors(task: OutcomesTask, steps: int = 5000, seed: int = 0) -> dict[str, float]:
     """How well outcomes are told on the task's episodes.
@@ -148,14 +163,12 @@ def outcome_errors(task: OutcomesTask, steps: int = 5000, seed: int = 0) -> dict
         with a chance above one half, and of other steps that are; ends only where there are any.
     """
     chosen = np.random.default_rng(seed).choice(task.presents, min(steps, len(task.presents)), replace=False)
-    present = torch.from_numpy(chosen)
-    numbers, actions = task.numbers(present, 1)
-    following, told = numbers[:, -1], task.told
-    rewards, ended = task.rewards[present], task.terminated[following]
-    error = (told.reward(task.latents[following], actions[:, -1]) - rewards).square().mean().sqrt()
-    worth = rewards + told.discount * torch.where(ended, 0.0, told.value(task.latents[following]))
-    unexplained = (told.value(task.latents[present]) - worth).var() / worth.var().clamp(min=1e-12)
-    ends = told.goes_on_logit(task.latents[following]) < 0
+    states, following, actions, rewards, ended = task.steps(torch.from_numpy(chosen))
+    told = task.told
+    error = (told.reward(following, actions) - rewards).square().mean().sqrt()
+    worth = rewards + told.discount * torch.where(ended, 0.0, told.value(following))
+    unexplained = (told.value(states) - worth).var() / worth.var().clamp(min=1e-12)
+    ends = told.goes_on_logit(following) < 0
     table = {
         "reward": _rounded(error / told.reward_moments[1]),
         "value_explained": _rounded(1 - unexplained),

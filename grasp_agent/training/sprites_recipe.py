@@ -17,10 +17,10 @@ from grasp_agent.files.atomic import replacing
 from grasp_agent.models.sprites.config import SpritesConfig
 from grasp_agent.models.sprites.decoder import over
 from grasp_agent.models.sprites.model import SpritesModel
-from grasp_agent.training.distance import DISTANCE, DISTANCE_HIDDEN, distance_errors, distance_stage
+from grasp_agent.training.heads import HeadsRecipe, heads_for
 from grasp_agent.training.latent import later_stages, report_on
 from grasp_agent.training.loop import Stage
-from grasp_agent.training.recipe import Recipe, RecipeStage, Run, register_recipe, task_of
+from grasp_agent.training.recipe import RecipeStage, Run, register_recipe, task_of
 from grasp_agent.training.sprites import SpritesTask
 from grasp_agent.training.survey import survey
 
@@ -32,7 +32,7 @@ HUBER = 0.02
 
 
 @dataclass(frozen=True)
-class SpritesRecipe(Recipe):
+class SpritesRecipe(HeadsRecipe):
     """How a `SpritesModel` is trained. Number, sizes and symmetries of its sprites are found in the data.
 
     Attributes:
@@ -41,9 +41,6 @@ class SpritesRecipe(Recipe):
         encoder: schedule of stage 1; its batch counts frames.
         dynamics: schedule of stage 2; its batch counts windows.
         proposal: schedule of stage 3, if the model proposes plans.
-        distance: schedule of the distances in steps; its batch counts pairs of frames.
-        detours: whether the model learns how many steps lie between states, for worlds in which the straight way is
-            often none.
         unroll: steps that the dynamics is rolled out in training.
     """
 
@@ -52,8 +49,6 @@ class SpritesRecipe(Recipe):
     encoder: Stage = Stage("sprites", steps=2_500, batch=48, learning_rate=2e-3, clip=5.0)
     dynamics: Stage = Stage("dynamics", steps=8_000, batch=256, learning_rate=1e-3)
     proposal: Stage = Stage("proposal", steps=8_000, batch=768, learning_rate=1e-3)
-    distance: Stage = DISTANCE
-    detours: bool = False
     unroll: int = 12
 
     def build(self, data: EpisodeDataset, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> SpritesModel:
@@ -74,7 +69,7 @@ class SpritesRecipe(Recipe):
             dynamics_hidden=self.dynamics_hidden,
             proposal_hidden=self.proposal_hidden,
             look_ahead=task_of(data).look_ahead,
-            distance_hidden=DISTANCE_HIDDEN if self.detours else 0,
+            **self.heads(data),
         )
         model = SpritesModel(config)
         model.difference.set(torch.from_numpy(found.backgrounds), torch.from_numpy(found.whitening))
@@ -83,8 +78,8 @@ class SpritesRecipe(Recipe):
     def stages(self) -> tuple[RecipeStage, ...]:
         first = RecipeStage(self.encoder, "sprites and their poses", "frames", self._sprites_task)
         proposal = self.proposal if self.proposal_hidden else None
-        stages = first, *later_stages(self.dynamics, proposal, self.unroll, symmetry=False, huber=HUBER)
-        return (*stages, distance_stage(self.distance, self.seed)) if self.detours else stages
+        later = later_stages(self.dynamics, proposal, self.unroll, symmetry=False, huber=HUBER)
+        return first, *later, *self.head_stages()
 
     def _sprites_task(self, run: Run) -> SpritesTask:
         frames, found = run.data.frame_numbers(run.training), survey(run.data, run.training, self.seed)
@@ -92,10 +87,7 @@ class SpritesRecipe(Recipe):
 
     def report(self, run: Run) -> dict[str, Any]:
         save_sprites_picture(run.model, run.folder / "sprites.png")
-        metrics = report_on(run, self.dynamics.batch, None, self.seed)
-        if self.detours:
-            metrics["distance"] = distance_errors(run, self.seed)
-        return metrics
+        return {**report_on(run, self.dynamics.batch, None, self.seed), **self.head_metrics(run)}
 
 
 @torch.no_grad()
@@ -130,4 +122,4 @@ def _middle(picture: torch.Tensor, around: float, side: int) -> NDArray[np.uint8
     return np.asarray(pixels.resize((side, side), Image.Resampling.NEAREST))
 
 
-register_recipe("sprites", lambda data: SpritesRecipe(detours=task_of(data).detours))
+register_recipe("sprites", lambda data: SpritesRecipe(**heads_for(data)))

@@ -49,18 +49,19 @@ def test_abilities_follow_from_the_settings() -> None:
     assert (proposes(able), foresees_rewards(able), able.discount) == (True, True, 0.9)
     assert isinstance(able, Rewarding)
     with pytest.raises(ValueError, match="foresees none"):
-        plain.outcome(torch.zeros(1, 3), torch.zeros(1, 2))
+        plain.outcome(torch.zeros(1, 1, 3), torch.zeros(1, 2))
 
 
 def test_it_is_saved_and_loaded_with_its_scales(tmp_path: Path) -> None:
     made = model(proposal_hidden=8, outcome_hidden=8)
     made.fit_scales(torch.randn(9, 3) * 4 + 2, torch.randn(9, 3))
     assert made.outcomes is not None
-    made.outcomes.fit_scales(torch.randn(9, 3), torch.arange(9.0), torch.arange(9.0) * 10)
+    made.outcomes.fit_scales(torch.randn(9, 1, 3), torch.arange(9.0), torch.arange(9.0) * 10)
     again = load_world_model(save_pretrained(made, tmp_path / "m"))
     assert isinstance(again, VectorModel)
     obs, actions = torch.randn(4, 3), torch.randn(4, 2)
     torch.testing.assert_close(again.encode(obs), made.encode(obs))
-    for told, wanted in zip(again.outcome(obs, actions), made.outcome(obs, actions), strict=True):
+    seen = made.encode(obs)[:, None]
+    for told, wanted in zip(again.outcome(seen, actions), made.outcome(seen, actions), strict=True):
         torch.testing.assert_close(told, wanted)
-    torch.testing.assert_close(again.value(obs), made.value(obs))
+    torch.testing.assert_close(again.value(seen), made.value(seen))

@@ -31,10 +31,10 @@ class Slope:
         return states[:, -1] + actions[:, -1]
 
     def outcome(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        return states[:, 0] - 0.1 * actions[:, 0] ** 2, (states[:, 0] <= 2.0).float()
+        return states[:, -1, 0] - 0.1 * actions[:, 0] ** 2, (states[:, -1, 0] <= 2.0).float()
 
     def value(self, states: Tensor) -> Tensor:
-        return 10.0 * states[:, 0]
+        return 10.0 * states[:, -1, 0]
 
 
 def cost(states: list[float], terminal: float) -> float:
@@ -51,6 +51,33 @@ def test_the_cost_is_minus_the_discounted_return() -> None:
 def test_nothing_is_earned_after_an_end() -> None:
     # the step that ends the episode still earns 2.9
     assert cost([3.0, 1.0, 1.0], 1.0) == pytest.approx(-2.9, rel=1e-6)
+
+
+class Run(Slope):
+    """A step earns how far x has moved in it; the value is ten times the speed. Both need two states."""
+
+    history = 2
+
+    def outcome(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        assert states.shape[1:] == (2, 1)
+        return states[:, 1, 0] - states[:, 0, 0] + 0.0 * actions[:, 0], (states[:, 1, 0] <= 5.0).float()
+
+    def value(self, states: Tensor) -> Tensor:
+        return 10.0 * (states[:, 1, 0] - states[:, 0, 0])
+
+
+def test_outcomes_that_need_two_states_are_told_from_the_second_step_on() -> None:
+    def cost(*states: float) -> float:
+        path = torch.tensor(states).view(1, -1, 1)
+        return float(Rewards(Run()).trajectory_cost(path, torch.ones(1, len(states), 1), torch.zeros(1, 1)))
+
+    # the steps to 2 and to 5 earn 1 and 3, discounted by one and two steps; then the value 30, by three
+    assert cost(1.0, 2.0, 5.0) == pytest.approx(-(0.5 * 1.0 + 0.25 * 3.0 + 0.125 * 30.0), rel=1e-6)
+    # the step to 6 ends it: no value
+    assert cost(1.0, 2.0, 6.0) == pytest.approx(-(0.5 * 1.0 + 0.25 * 4.0), rel=1e-6)
+    # a plan of one step: as if it had stood still
+    assert cost(1.0) == pytest.approx(0.0)
+    assert float(Rewards(Run()).state_cost(torch.ones(1, 1), torch.zeros(1, 1))) == 0.0
 
 
 def test_it_asks_for_no_goal() -> None:

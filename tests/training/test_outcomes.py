@@ -7,9 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
-from grasp_agent.data import EpisodeDataset
+from grasp_agent import GRASPAgent
+from grasp_agent.data import CollectSettings, EpisodeDataset, collect
+from grasp_agent.models import SpritesModel, load_world_model
 from grasp_agent.models.vector import VectorConfig, VectorModel
+from grasp_agent.objectives import Rewards
+from grasp_agent.tasks import objective_for
+from grasp_agent.training import make_recipe, train
 from grasp_agent.training.loop import Stage, run_stage
 from grasp_agent.training.outcomes import OutcomesTask, discounted, outcome_errors
 
@@ -59,21 +65,23 @@ def a_task(data: EpisodeDataset, discount: float = 0.5) -> tuple[VectorModel, Ou
 def test_batches_hold_steps_with_what_they_earned_and_whether_they_ended(tmp_path: Path) -> None:
     _, task = a_task(a_walk(tmp_path / "walk"))
     states, following, actions, rewards, ended = task.draw(np.random.default_rng(0))
-    torch.testing.assert_close(following[:, 0], states[:, 0] + actions[:, 0])
-    torch.testing.assert_close(rewards, following[:, 0])
-    assert torch.equal(ended, following[:, 0] > 3) and 0 < ended.sum() < len(ended)
+    torch.testing.assert_close(following[:, 0, 0], states[:, 0, 0] + actions[:, 0])
+    torch.testing.assert_close(rewards, following[:, 0, 0])
+    assert torch.equal(ended, following[:, 0, 0] > 3) and 0 < ended.sum() < len(ended)
 
 
 def test_what_is_learned_is_right(tmp_path: Path) -> None:
     data = a_walk(tmp_path / "walk")
     model, task = a_task(data)
     run_stage(Stage("outcomes", 1500, 128, 3e-3), task, tmp_path, seed=0)
-    x, action = torch.tensor([[-2.0], [0.5], [2.5], [3.3]]), torch.zeros(4, 1)
+    x, action = torch.tensor([-2.0, 0.5, 2.5, 3.3]).view(4, 1, 1), torch.zeros(4, 1)
     reward, goes_on = model.outcome(x, action)
-    torch.testing.assert_close(reward, x[:, 0], atol=0.15, rtol=0)
+    torch.testing.assert_close(reward, x.flatten(), atol=0.15, rtol=0)
     assert (goes_on > 0.5).tolist() == [True, True, True, False]
     # before the cliff V(x) = E[x + a + V(x + a) / 2] with E[a] = 0.1, and so V(x) = 2 x + 0.4
-    torch.testing.assert_close(model.value(torch.tensor([[0.5], [1.0]])), torch.tensor([1.4, 2.4]), atol=0.3, rtol=0)
+    torch.testing.assert_close(
+        model.value(torch.tensor([[[0.5]], [[1.0]]])), torch.tensor([1.4, 2.4]), atol=0.3, rtol=0
+    )
     found = outcome_errors(task)
     assert found["reward"] < 0.1 and found["ends_found"] > 0.8 and found["false_ends"] < 0.05
     assert found["value_explained"] > 0.6
@@ -116,3 +124,35 @@ def test_data_without_rewards_are_refused(tmp_path: Path) -> None:
     data = EpisodeDataset(tmp_path / "walk")
     with pytest.raises(ValueError, match="expected data with rewards"):
         a_task(data)
+
+
+@pytest.fixture(scope="module")
+def swings(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
+    """Pendulum as it is drawn, with what its steps earn."""
+    settings = CollectSettings(
+        ("Pendulum-v1",), 200, policy="random", episode_length=40, shard_steps=200, pixels=True, resolution=32
+    )
+    return EpisodeDataset(collect(settings, tmp_path_factory.mktemp("swings") / "data", workers=1))
+
+
+def test_rewards_are_learned_where_the_environment_shows_no_goal(
+    swings: EpisodeDataset, pusht_data: EpisodeDataset
+) -> None:
+    for name in ("sprites", "joint"):
+        assert make_recipe(name, swings).rewards  # type: ignore[attr-defined]
+        assert not make_recipe(name, pusht_data).rewards  # type: ignore[attr-defined]
+    assert pusht_data.rewards is not None, "it has rewards, which are not needed"
+
+
+def test_pictures_tell_rewards_by_several_of_them(swings: EpisodeDataset, tmp_path: Path) -> None:
+    """A picture does not show how fast the pendulum swings."""
+    steps = {"encoder": 2, "dynamics": 2, "proposal": 2, "outcomes": 2}
+    recipe = make_recipe("sprites", swings, steps, dynamics_hidden=8, proposal_hidden=8, held_out=0.3)
+    metrics = train(swings, recipe, tmp_path / "train")
+    assert set(metrics["outcomes"]) == {"reward", "value_explained", "false_ends"}
+    model = load_world_model(tmp_path / "train" / "model")
+    assert isinstance(model, SpritesModel) and model.outcomes is not None
+    assert model.history == 3 and model.outcomes.mean.shape == (3 * model.config.state_size,)
+    agent = GRASPAgent(model, spaces.Box(-2, 2, (1,)), objective=objective_for("Pendulum-v1", model, shows_goal=False))
+    assert isinstance(agent.objective, Rewards)
+    assert abs(agent.act(swings.frames(np.array([0]))[0])[0]) <= 2

@@ -312,7 +312,7 @@ def test_settings_of_a_named_recipe(pusht_data: EpisodeDataset) -> None:
         ),
         (
             lambda: make_recipe("joint", pusht_data, {"decoder": 1}),
-            "recipe 'joint': expected steps of encoder, dynamics, proposal, distance, got decoder",
+            "recipe 'joint': expected steps of distance, outcomes, encoder, dynamics, proposal, got",
         ),
         (lambda: make_recipe("joint", pusht_data, backbone="x"), "recipe 'joint': expected settings .*, got backbone"),
         (lambda: make_recipe("joint", pusht_data, {"encoder": -1}), "joint.steps: expected 0 or more, got -1"),

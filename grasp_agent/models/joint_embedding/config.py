@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+from grasp_agent.core.checks import fraction
+
 ENCODERS = ("conv", "vit")
-_MAY_BE_ZERO = ("grid", "decoder_channels", "proposal_hidden", "distance_hidden")
+_MAY_BE_ZERO = ("grid", "decoder_channels", "proposal_hidden", "distance_hidden", "outcome_hidden")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class JointEmbeddingConfig:
         proposal_steps: environment steps of a proposed plan.
         look_ahead: environment steps that plans should span.
         distance_hidden: width of the network that tells how many steps lie between states; 0 means that there is none.
+        outcome_hidden: width of the networks that tell rewards; 0 means that the model foresees none.
+        discount: what a reward one step later is worth.
 
     Raises:
         ValueError: a size is out of range, or sizes do not fit each other.
@@ -63,6 +67,8 @@ class JointEmbeddingConfig:
     proposal_steps: int = 25
     look_ahead: int = 25
     distance_hidden: int = 0
+    outcome_hidden: int = 0
+    discount: float = 0.99
 
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
@@ -88,6 +94,7 @@ class JointEmbeddingConfig:
             raise ValueError(
                 f"encoder_width: expected a multiple of encoder_heads ({self.encoder_heads}), got {self.encoder_width}"
             )
+        fraction(self, "discount")
         if self.grid and self.proposal_hidden:
             raise ValueError("proposal_hidden: expected 0 for a grid latent, whose plans nothing proposes")
 

@@ -12,14 +12,16 @@ from grasp_agent.models.joint_embedding.config import JointEmbeddingConfig
 from grasp_agent.models.joint_embedding.dynamics import ConvDynamics, InverseDynamics
 from grasp_agent.models.joint_embedding.encoders import ColourWhitening, ResidualBlock, make_encoder
 from grasp_agent.models.latent.dynamics import MLPDynamics
+from grasp_agent.models.outcomes import Outcomes, TellingOutcomes
 from grasp_agent.models.proposals.flow import PlanProposal, WindowContext
 from grasp_agent.models.proposals.piecewise import propose_piecewise
 from grasp_agent.models.registry import register_model
 from grasp_agent.models.steps_apart import StepsApart, TellingSteps
 
 
-class JointEmbeddingModel(TellingSteps, nn.Module):
-    """Encoder, dynamics, inverse dynamics, and optional decoder and proposals (a `core.types.WorldModel`).
+class JointEmbeddingModel(TellingOutcomes, TellingSteps, nn.Module):
+    """Encoder, dynamics and inverse dynamics (a `core.types.WorldModel`). Decoder, proposals, outcomes and distances in
+    steps are optional.
 
     A latent is a vector, S = (D,), or a grid of cells, S = (P, D).
 
@@ -52,6 +54,7 @@ class JointEmbeddingModel(TellingSteps, nn.Module):
         context = WindowContext(config.state_size, config.action_dim, config.action_block, config.history, scale)
         self.proposal = PlanProposal.of(config, context, scale)
         self.steps_apart = StepsApart.of(numbers, config.distance_hidden)
+        self.outcomes = Outcomes.of(config, numbers, block, scale)
         self.look_ahead = config.look_ahead
         self.decodes, self.proposes = self.decoder is not None, self.proposal is not None
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from grasp_agent.core.checks import at_least, positive, positive_or_none
+from grasp_agent.core.checks import at_least, fraction, positive, positive_or_none
 
 UNITS = 12.5
 """Latent units in half a picture: places are measured in twenty-fifths of the picture's side."""
 
-MAY_BE_ZERO = ("proposal_hidden", "distance_hidden")
+MAY_BE_ZERO = ("proposal_hidden", "distance_hidden", "outcome_hidden")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ class SpritesConfig:
         proposal_steps: environment steps of a proposed plan.
         look_ahead: environment steps that plans should span.
         distance_hidden: width of the network that tells how many steps lie between states; 0 means that there is none.
+        outcome_hidden: width of the networks that tell rewards; 0 means that the model foresees none.
+        discount: what a reward one step later is worth.
 
     Raises:
         ValueError: a size is out of range.
@@ -92,6 +94,8 @@ class SpritesConfig:
     proposal_steps: int = 25
     look_ahead: int = 25
     distance_hidden: int = 0
+    outcome_hidden: int = 0
+    discount: float = 0.99
 
     def __post_init__(self) -> None:
         sprites = tuple(Sprite(**sprite) if isinstance(sprite, dict) else sprite for sprite in self.sprites)
@@ -101,6 +105,7 @@ class SpritesConfig:
         at_least(self, 1, *(f.name for f in fields(self) if f.type == "int" and f.name not in MAY_BE_ZERO))
         at_least(self, 0, *MAY_BE_ZERO)
         positive(self, "action_scale")
+        fraction(self, "discount")
         positive_or_none(self, "action_limit")
         if self.encoder_channels % 4:
             raise ValueError(f"encoder_channels: expected a multiple of 4, got {self.encoder_channels}")

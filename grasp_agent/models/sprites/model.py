@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from grasp_agent.core.types import Observation
 from grasp_agent.models.frames import frames_of
+from grasp_agent.models.outcomes import Outcomes, TellingOutcomes
 from grasp_agent.models.proposals.flow import PlanProposal
 from grasp_agent.models.proposals.piecewise import propose_piecewise
 from grasp_agent.models.registry import register_model
@@ -21,8 +22,9 @@ from grasp_agent.models.sprites.refinement import refined
 from grasp_agent.models.steps_apart import StepsApart, TellingSteps
 
 
-class SpritesModel(TellingSteps, nn.Module):
-    """Encoder, decoder and dynamics of sprites, and optional proposals (a `core.types.WorldModel`).
+class SpritesModel(TellingOutcomes, TellingSteps, nn.Module):
+    """Encoder, decoder and dynamics of sprites (a `core.types.WorldModel`). Proposals, outcomes and distances in steps
+    are optional.
 
     Latents are as `SpritesConfig` lays them out, S = (D,).
 
@@ -52,6 +54,7 @@ class SpritesModel(TellingSteps, nn.Module):
         self.proposal = PlanProposal.of(config, context, config.action_scale)
         self.proposes = self.proposal is not None
         self.steps_apart = StepsApart.of(config.state_size, config.distance_hidden)
+        self.outcomes = Outcomes.of(config, config.state_size, config.action_dim, config.action_scale)
 
     @property
     def device(self) -> torch.device:

@@ -67,11 +67,7 @@ class VectorModel(TellingOutcomes, TellingSteps, nn.Module):
         self.proposes = self.proposal is not None
         counts = None if config.distance_weights is None else [weight > 0 for weight in config.distance_weights]
         self.steps_apart = StepsApart.of(config.size, config.distance_hidden, counts)
-        self.outcomes: Outcomes | None = None
-        if config.outcome_hidden:
-            self.outcomes = Outcomes(
-                config.size, config.action_dim, config.outcome_hidden, config.discount, config.action_scale
-            )
+        self.outcomes = Outcomes.of(config, config.size, config.action_dim, config.action_scale)
 
     @property
     def device(self) -> torch.device:
