@@ -49,6 +49,7 @@ number = 3
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "own_things.py").write_text(OWN)
+    (tmp_path / "own_broken.py").write_text("zero = 0\n1 / zero\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
 
@@ -68,6 +69,11 @@ def test_a_model_and_a_policy_of_ones_own_play(own: Path, capsys: pytest.Capture
     [
         ("no_such_file:make", "expected a module that is installed or lies in the current folder, got 'no_such_file'"),
         ("own_things:nothing", "expected a function or class of 'own_things', got 'nothing'"),
+        ("own_things", "expected MODULE:FUNCTION, as in my_file:my_function, got 'own_things'"),
+        (
+            "own_broken:make",
+            r"expected to import 'own_broken', got ZeroDivisionError .* in line 2 of own_broken.py",
+        ),
         ("own_things:number", "expected a function or class, got 'own_things:number', a int"),
     ],
 )
@@ -117,6 +123,8 @@ def test_a_model_of_another_world_is_noted() -> None:
     model.trained_on = ({"env_ids": ["grasp_envs:grasp_envs/PointMaze-v0"], "env_kwargs": [["maze", "medium"]]},)
     maze = "grasp_envs/PointMaze-v0"
     assert foreign_to(maze, {"maze": "medium", "goals": "any", "obs_type": "pixels", "hindsight": 9}, model) is None
+    asked = {"maze": "medium", "goals": "any", "goal_function": "a:b", "success_function": "a:c"}
+    assert foreign_to(maze, asked, model) is None
     told = foreign_to(maze, {}, model)
     assert told == f"the world model was trained on {maze} maze=medium, and {maze} may be another world"
     assert "and Pendulum-v1 may be" in str(foreign_to("Pendulum-v1", {}, model))

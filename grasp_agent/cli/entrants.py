@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from grasp_agent.cli.options import env_options, say
+from grasp_agent.core.by_name import by_name
 from grasp_agent.tasks import DEFAULT_TASK, advice_for, foreign_to, objective_for, task_for
 
 if TYPE_CHECKING:
@@ -101,27 +101,8 @@ def model_name(given: str | None, env: str, env_kwargs: Mapping[str, Any]) -> st
 
 
 def made_by(option: str, source: str) -> Any:
-    """What "module:factory" makes, called without arguments.
-
-    Args:
-        option: what the user typed it for, for the error messages.
-        source: a module that Python finds, the current folder included, and a function or class in it.
-
-    Raises:
-        ValueError: there is no such module or factory.
-    """
-    module, _, factory = source.partition(":")
-    try:
-        make = getattr(importlib.import_module(module), factory)
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{option}: expected a module that is installed or lies in the current folder, got {module!r} ({error})"
-        ) from None
-    except AttributeError:
-        raise ValueError(f"{option}: expected a function or class of {module!r}, got {factory!r}") from None
-    if not callable(make):
-        raise ValueError(f"{option}: expected a function or class, got {source!r}, a {type(make).__name__}")
-    return make()
+    """What "module:factory" makes, called without arguments; see `by_name`."""
+    return by_name(option, source)()
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from grasp_agent.cli.options import (
     set_threads,
 )
 from grasp_agent.tasks import DEFAULT_TASK, task_for
+from grasp_agent.tasks.task import GOAL_FUNCTION, GOAL_IMAGE, HINDSIGHT, SUCCESS_FUNCTION
 
 
 def evaluate(
@@ -31,6 +32,8 @@ def evaluate(
     goal_horizon: MaybeInt = None,
     hindsight: MaybeInt = None,
     goal_image: MaybeStr = None,
+    goal_function: MaybeStr = None,
+    success_function: MaybeStr = None,
     env_arg: Words = (),
     model: MaybeStr = None,
     out: Path = Path("runs/evaluate"),
@@ -62,6 +65,9 @@ def evaluate(
         goal_horizon: expert steps to the goal, where the environment can be told. Default: the environment's own.
         hindsight: goals for an environment without any, where random actions lead in so many steps from the same start.
         goal_image: file of a picture that is the goal in every episode, as the environment would show it.
+        goal_function: module:function of yours, called with (env, seed) before each episode, that returns its goal.
+        success_function: module:function of yours, called with (env, observation, info) after each step, that returns
+            whether it is a success.
         env_arg: an argument of the environment, NAME=VALUE, as in success=strict.
         model: world model of the planners: a shipped name, a folder, a hub id, or module:factory, which makes your own.
             Default: what ships for the environment.
@@ -81,7 +87,8 @@ def evaluate(
 
     set_threads(threads)
     check_number("--episodes", episodes)
-    kwargs = _arguments(env, env_arg, goal_horizon, hindsight, goal_image)
+    goals = {HINDSIGHT: hindsight, GOAL_IMAGE: goal_image, GOAL_FUNCTION: goal_function}
+    kwargs = _arguments(env, env_arg, goal_horizon, {**goals, SUCCESS_FUNCTION: success_function})
     planning = Planning(model, seconds, horizon, replan_every, goal_weights)
     entrants = entrants_of(policy or ("grasp", "random"), env, kwargs, planning, trust)
     seeds = range(seed, seed + episodes)
@@ -99,6 +106,8 @@ def video(
     goal_horizon: MaybeInt = None,
     hindsight: MaybeInt = None,
     goal_image: MaybeStr = None,
+    goal_function: MaybeStr = None,
+    success_function: MaybeStr = None,
     env_arg: Words = (),
     model: MaybeStr = None,
     seconds: MaybeFloat = None,
@@ -122,6 +131,9 @@ def video(
         goal_horizon: expert steps to the goal, where the environment can be told. Default: the environment's own.
         hindsight: goals for an environment without any, where random actions lead in so many steps from the same start.
         goal_image: file of a picture that is the goal in every episode, as the environment would show it.
+        goal_function: module:function of yours, called with (env, seed) before each episode, that returns its goal.
+        success_function: module:function of yours, called with (env, observation, info) after each step, that returns
+            whether it is a success.
         env_arg: an argument of the environment, NAME=VALUE, as in success=strict.
         model: world model of the planners: a shipped name, a folder, a hub id, or module:factory, which makes your own.
             Default: what ships for the environment.
@@ -140,7 +152,8 @@ def video(
     seeds = seed or (10_000,)
     if min(seeds) < 0:
         raise ValueError(f"--seed: expected 0 or more, got {min(seeds)}")
-    kwargs = _arguments(env, env_arg, goal_horizon, hindsight, goal_image)
+    goals = {HINDSIGHT: hindsight, GOAL_IMAGE: goal_image, GOAL_FUNCTION: goal_function}
+    kwargs = _arguments(env, env_arg, goal_horizon, {**goals, SUCCESS_FUNCTION: success_function})
     planning = Planning(model, seconds, horizon, goal_weights=goal_weights)
     entrants = entrants_of(policy or ("grasp",), env, kwargs, planning, trust)
     rows = record_video(entrants, env, seeds, out, env_kwargs=kwargs, panel_size=size)
@@ -170,11 +183,7 @@ def demo(out: Path = Path("runs/demo"), episodes: int = 12, seed: int = 10_000) 
     video(policy=policies, out=out / "side_by_side.mp4", seed=(seed, seed + 1), threads=1)
 
 
-def _arguments(
-    env: str, given: Words, goal_horizon: int | None, hindsight: int | None, goal_image: str | None
-) -> dict[str, Any]:
-    """The environment's arguments, and those of its goals."""
-    from grasp_agent.tasks.task import GOAL_IMAGE, HINDSIGHT
-
-    goals = {name: value for name, value in ((HINDSIGHT, hindsight), (GOAL_IMAGE, goal_image)) if value is not None}
-    return {**env_arguments(given), **task_for(env).goals_at(env, goal_horizon), **goals}
+def _arguments(env: str, given: Words, goal_horizon: int | None, goals: dict[str, Any]) -> dict[str, Any]:
+    """The environment's arguments, and those of its goals and their success; None stands for none."""
+    asked = {name: value for name, value in goals.items() if value is not None}
+    return {**env_arguments(given), **task_for(env).goals_at(env, goal_horizon), **asked}

@@ -10,16 +10,50 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
+from grasp_agent.core.by_name import by_name
 from grasp_agent.core.capabilities import PROPRIO_KEYS, image_size_of, proprio_dim_of
 from grasp_agent.core.checks import shown
 from grasp_agent.core.types import WorldModel
+from grasp_agent.rollouts.given_goal import GoalFunction, GoalImage
 from grasp_agent.rollouts.hindsight import HindsightGoal
-from grasp_agent.rollouts.named_success import NamedSuccess
-from grasp_agent.rollouts.picture_goal import GoalImage
 from grasp_agent.rollouts.rendered import RenderedFrames, image_side
 from grasp_agent.rollouts.repeated import RepeatAction
+from grasp_agent.rollouts.told_success import NamedSuccess, SuccessFunction, told_success
 from grasp_agent.tasks import task_for
-from grasp_agent.tasks.task import GOAL_IMAGE, HINDSIGHT, RENDERED, REPEAT_ACTION, SUCCESS_KEY
+from grasp_agent.tasks.task import (
+    GIVEN_GOALS,
+    GOAL_FUNCTION,
+    GOAL_IMAGE,
+    HINDSIGHT,
+    RENDERED,
+    REPEAT_ACTION,
+    SUCCESS_FUNCTION,
+    SUCCESS_KEY,
+    TOLD_SUCCESS,
+)
+
+
+def _rendered(env: gym.Env[Any, Any], side: int) -> RenderedFrames:
+    """Rendered pictures in place of observations without: others may look different from those a model has seen."""
+    if (own := image_side(env.observation_space)) is not None:
+        raise ValueError(f"{env}: expected observations without a picture to render in its place, got {own} px ones")
+    return RenderedFrames(env, side)
+
+
+def _goal_function(env: gym.Env[Any, Any], name: str) -> GoalFunction:
+    return GoalFunction(env, by_name("goal function", name), f"goal function {name}")
+
+
+WRAPPERS: dict[str, Callable[[gym.Env[Any, Any], Any], gym.Env[Any, Any]]] = {
+    SUCCESS_KEY: NamedSuccess,
+    SUCCESS_FUNCTION: SuccessFunction,
+    REPEAT_ACTION: RepeatAction,
+    RENDERED: _rendered,
+    HINDSIGHT: HindsightGoal,
+    GOAL_IMAGE: GoalImage,
+    GOAL_FUNCTION: _goal_function,
+}
+"""What arguments that every environment understands here wrap it in, from the inside out."""
 
 
 def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
@@ -28,11 +62,11 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
 
     Args:
         env_id: e.g. "CartPole-v1" or "package:namespace/Name-v0".
-        kwargs: the environment's arguments, and perhaps some that every environment understands here: `rendered`, a
-            number of pixels, for rendered pictures of that height and width as observations (`RenderedFrames`),
-            `repeat_action`, for how many steps each action lasts (`RepeatAction`), `success_key`, the entry of `info`
-            that tells success (`NamedSuccess`), and either `hindsight`, a number of steps, for goals that random
-            actions lead to (`HindsightGoal`), or `goal_image`, the file of a picture that is the goal (`GoalImage`).
+        kwargs: the environment's arguments, and perhaps some that every environment understands here, see `WRAPPERS`:
+            `rendered`, a number of pixels, for rendered pictures of that height and width as observations;
+            `repeat_action`, for how many steps each action lasts; one of `GIVEN_GOALS`: `hindsight`, a number of steps,
+            `goal_image`, a file, or `goal_function`, "module:function"; and one of `TOLD_SUCCESS`: `success_key`, an
+            entry of `info`, or `success_function`, "module:function".
 
     Raises:
         TypeError: the id is no string, or a number is asked for and something else came.
@@ -42,38 +76,28 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
         raise TypeError(f"environment: expected an id such as 'CartPole-v1', got {shown(env_id)}")
     if env_id.startswith(":"):
         raise ValueError(f"environment: expected the name of a module before the colon, got {shown(env_id)}")
-    if (image := kwargs.pop(GOAL_IMAGE, None)) is not None:
-        if HINDSIGHT in kwargs:
-            raise ValueError("goals: expected those of hindsight or a goal image, got both; try one of them")
-        env = make_env(env_id, **kwargs)
-        try:
-            return GoalImage(env, image)
-        except ValueError:
-            env.close()
-            raise
-    side, steps = kwargs.pop(RENDERED, None), kwargs.pop(HINDSIGHT, None)
-    if side is not None or steps is not None:
-        with warnings.catch_warnings():  # that there is no such render mode: the wrappers refuse it in one sentence
+    asked = {name: value for name in WRAPPERS if (value := kwargs.pop(name, None)) is not None}
+    for kind, names in (("goals", GIVEN_GOALS), ("success", TOLD_SUCCESS)):
+        if len(several := [name for name in names if name in asked]) > 1:
+            raise ValueError(f"{kind}: expected at most one of {', '.join(names)}, got {' and '.join(several)}")
+    with warnings.catch_warnings():
+        if RENDERED in asked or HINDSIGHT in asked:
+            kwargs = {"render_mode": "rgb_array", **kwargs}
+            # that there is no such render mode: the wrappers refuse it in one sentence
             warnings.filterwarnings("ignore", message=".*render_mode='rgb_array' that is not in")
-            env = make_env(env_id, **{"render_mode": "rgb_array", **kwargs})
-        try:
-            if side is not None:
-                _check_blind(env)
-                env = RenderedFrames(env, side)
-            return env if steps is None else HindsightGoal(env, steps)
-        except (ValueError, TypeError):
-            env.close()
-            raise
-    repeats, key = kwargs.pop(REPEAT_ACTION, None), kwargs.pop(SUCCESS_KEY, None)
-    if repeats is not None or key is not None:
-        env = make_env(env_id, **kwargs)
-        try:
-            if key is not None:
-                env = NamedSuccess(env, key)
-            return env if repeats is None else RepeatAction(env, repeats)
-        except (ValueError, TypeError):
-            env.close()
-            raise
+        env = _bare(env_id, kwargs)
+    try:
+        for name, wrapped in WRAPPERS.items():
+            if name in asked:
+                env = wrapped(env, asked[name])
+    except (ValueError, TypeError):
+        env.close()
+        raise
+    return env
+
+
+def _bare(env_id: str, kwargs: Mapping[str, Any]) -> gym.Env[Any, Any]:
+    """The environment alone."""
     name = env_id
     if ":" not in env_id and env_id not in gym.registry and "/" in env_id:
         package = env_id.split("/")[0]
@@ -112,9 +136,8 @@ def open_env(
     """
     # An error in the common arguments is the caller's, whatever the wishes.
     make_env(env_id, **env_kwargs).close()
-    compared = env_kwargs.get(GOAL_IMAGE) is not None
-    needs += ", and a picture to compare the goal image with" * compared
     seen: list[str] = []
+    unsuited: ValueError | None = None
     for wish in wishes:
         kwargs = {**env_kwargs, **wish}
         try:
@@ -122,12 +145,31 @@ def open_env(
         except ValueError as error:
             seen.append(str(error))
             continue
-        if fits(env) and not (compared and image_side(env.observation_space) is None):
-            return env, {key: value for key, value in kwargs.items() if key != "render_mode"}
-        if str(env.observation_space) not in seen:
+        if fits(env):
+            try:
+                _try_out(env)
+                return env, {key: value for key, value in kwargs.items() if key != "render_mode"}
+            except ValueError as error:
+                unsuited = unsuited or error
+        elif str(env.observation_space) not in seen:
             seen.append(str(env.observation_space))
         env.close()
+    if unsuited is not None:
+        raise unsuited
     raise ValueError(f"environment {env_id!r} with {dict(env_kwargs)}: expected {needs}, got only {'; '.join(seen)}")
+
+
+def _try_out(env: gym.Env[Any, Any]) -> None:
+    """See whether a goal and a success that the user gives suit, before anything is written.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if isinstance(env, GoalFunction):
+        env.try_out(seed=0)
+    if (told := told_success(env)) is not None:
+        told.reset(seed=0)
+        told.step(told.action_space.sample())
 
 
 def open_for_model(
@@ -197,12 +239,6 @@ def same_space(wanted: spaces.Space[Any], offered: spaces.Space[Any]) -> bool:
         return False
     height, width, channels = offered.shape
     return wanted.dtype == offered.dtype == "uint8" and wanted.shape == (channels, height, width)
-
-
-def _check_blind(env: gym.Env[Any, Any]) -> None:
-    """Raise an error if observations hold pictures: rendered ones may look different from those a model has seen."""
-    if (own := image_side(env.observation_space)) is not None:
-        raise ValueError(f"{env}: expected observations without a picture to render in its place, got {own} px ones")
 
 
 def _hint(error: BaseException, env_id: str) -> str:

@@ -6,10 +6,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 
 from grasp_agent.core.checks import whole_number
-from grasp_agent.rollouts.picture_goal import Picture, PictureGoal
+from grasp_agent.rollouts.given_goal import GivenGoal, drawn_seed
 from grasp_agent.rollouts.rendered import check_renders, square
+
+Picture = NDArray[np.uint8]
 
 SIDE = 64
 """Height and width of the pictures that are compared."""
@@ -22,7 +25,7 @@ MOST_STEPS = 10**6
 """To a goal, at most: all are played at each reset."""
 
 
-class HindsightGoal(PictureGoal):
+class HindsightGoal(GivenGoal):
     """The goal is an observation that can be reached. Pictures that are compared are the rendered ones.
 
     At the reset random actions, each held for a few steps, are played for `steps` steps. The last observation is the
@@ -31,7 +34,7 @@ class HindsightGoal(PictureGoal):
     Args:
         env: an environment that renders arrays, and whose reset is determined by the seed.
         steps: to the goal.
-        share: as for `PictureGoal`.
+        share: as for `GivenGoal`.
         hold: steps that each random action is held for.
 
     Raises:
@@ -48,17 +51,17 @@ class HindsightGoal(PictureGoal):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1)[0])
+            seed = drawn_seed()
         goal, start, target = self._find(seed, options)
         observation, info = self.env.reset(seed=seed, options=options)
-        if not np.array_equal(self.picture(observation), start):
+        if not np.array_equal(self.seen(observation), start):
             raise ValueError(
                 f"{self.env}: expected a reset that the seed determines, got another start from seed {seed}"
             )
         self.pursue(goal, start, target)
         return self.begin(observation, info)
 
-    def picture(self, observation: Any) -> Picture:
+    def seen(self, observation: Any) -> Picture:
         return square(self.env.render(), SIDE)
 
     def _find(self, seed: int, options: dict[str, Any] | None) -> tuple[Any, Picture, Picture]:
@@ -66,7 +69,7 @@ class HindsightGoal(PictureGoal):
         for attempt in range(ATTEMPTS):
             draws = np.random.default_rng([seed, attempt])
             goal, _ = self.env.reset(seed=seed, options=options)
-            start = target = self.picture(goal)
+            start = target = self.seen(goal)
             self.env.action_space.seed(int(draws.integers(2**31)))
             for step in range(self.steps):
                 if step % self.hold == 0:
@@ -74,7 +77,7 @@ class HindsightGoal(PictureGoal):
                 observation, _, terminated, truncated, _ = self.env.step(action)
                 if terminated or truncated:
                     break  # a goal that cannot be stayed at would be none
-                goal, target = observation, self.picture(observation)
+                goal, target = observation, self.seen(observation)
             if not np.array_equal(start, target):
                 return goal, start, target
         raise ValueError(

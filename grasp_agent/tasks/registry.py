@@ -8,7 +8,7 @@ from typing import Any
 from grasp_agent.core.capabilities import distance_weights_of, driven_of, foresees_rewards, trained_on
 from grasp_agent.core.types import Objective, WorldModel
 from grasp_agent.objectives import GoalDistance, Rewards
-from grasp_agent.tasks.task import GOAL_IMAGE, HINDSIGHT, RENDERED, SUCCESS_KEY, Task, bare_id
+from grasp_agent.tasks.task import GIVEN_GOALS, RENDERED, TOLD_SUCCESS, Task, bare_id
 
 TASKS: dict[str, Task] = {}
 """Every registered task by its name."""
@@ -116,7 +116,7 @@ def foreign_to(env_id: str, env_kwargs: Mapping[str, Any], model: WorldModel) ->
     def world(name: str, kwargs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         task = task_for(name)
         shown = {*task.picture_kwargs, *(key for one in task.policy_kwargs for key in one), RENDERED}
-        no_matter = {*shown, *task.goal_kwargs, HINDSIGHT, GOAL_IMAGE, SUCCESS_KEY, "max_episode_steps"}
+        no_matter = {*shown, *task.goal_kwargs, *GIVEN_GOALS, *TOLD_SUCCESS, "max_episode_steps"}
         return bare_id(name), {key: value for key, value in kwargs.items() if key not in no_matter}
 
     ids = task_for(env_id).env_ids

@@ -23,15 +23,26 @@ RENDERED = "rendered"
 GOAL_IMAGE = "goal_image"
 """An environment argument for a goal that a picture shows; its value is the picture's file."""
 
+GOAL_FUNCTION = "goal_function"
+"""An environment argument for goals that a function of the user's returns; its value is "module:function"."""
+
 HINDSIGHT = "hindsight"
 """An environment argument for goals that random actions lead to; its value is how many steps."""
 
+GIVEN_GOALS = (HINDSIGHT, GOAL_IMAGE, GOAL_FUNCTION)
+"""Environment arguments for goals that environments do not set themselves, of which one can be given."""
 
 SUCCESSES: tuple[str, ...] = ("is_success", "success")
 """What success is called in `info`, by stable-baselines3 and by Gymnasium-Robotics."""
 
 SUCCESS_KEY = "success_key"
 """An environment argument for the entry of `info` that tells success, where it has a name of its own."""
+
+SUCCESS_FUNCTION = "success_function"
+"""An environment argument for a function of the user's that tells success; its value is "module:function"."""
+
+TOLD_SUCCESS = (SUCCESS_KEY, SUCCESS_FUNCTION)
+"""Environment arguments by which the user tells success, of which one can be given."""
 
 REPEAT_ACTION = "repeat_action"
 """An environment argument for actions that last for several steps; its value is how many."""

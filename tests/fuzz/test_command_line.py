@@ -111,6 +111,8 @@ FITTING = {
         "minari:a-v0",
     ),
     "env_arg": ("resolution=96", "a=b", "resolution=0", "success=strict", "obs_type=1", "=3", "a=" + "(" * 300),
+    "goal_function": ("math:pi", "math:sqrt", "math:nothing", "math", "a.b:c", ":", "os.path:exists", "file.txt:x"),
+    "success_function": ("math:pi", "math:hypot", "math:nothing", "builtins:print", "no_file:x"),
     "expert_arg": ("leaning=0.3", "leaning=2", "leaning=a", "luck=1", "=", "seed=1"),
     "stage": ("open", "closed", "tune", "ablation", "speed", "race"),
     "device": ("cpu", "cuda", "meta", "cuda:99"),

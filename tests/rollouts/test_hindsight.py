@@ -114,7 +114,7 @@ def test_bad_numbers_are_refused() -> None:
         make_env("Line-v0", **{HINDSIGHT: 0})
     with pytest.raises(TypeError, match=r"hindsight steps: expected a whole number from 1 to 1000000, got 1\.5"):
         make_env("Line-v0", **{HINDSIGHT: 1.5})
-    with pytest.raises(ValueError, match="goal picture, share: expected a number between 0 and 1, got 1"):
+    with pytest.raises(ValueError, match="goal, share: expected a number between 0 and 1, got 1"):
         HindsightGoal(make_env("Line-v0", render_mode="rgb_array"), 3, share=1.0)
     with pytest.raises(ValueError, match="expected an environment that renders arrays, got render_mode None"):
         HindsightGoal(make_env("Line-v0"), 3)
