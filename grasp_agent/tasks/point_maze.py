@@ -17,7 +17,7 @@ POINT_MAZE = register_task(
         look_ahead=50,
         detours=True,
         recipe="sprites",
-        model="umaze-vector",
-        models={"umaze-vector": {"maze": "umaze"}, "medium-maze": {"maze": "medium"}},
+        model="umaze",
+        models={"umaze": {"maze": "umaze"}, "medium-maze": {"maze": "medium"}},
     )
 )

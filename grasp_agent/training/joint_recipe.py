@@ -88,7 +88,7 @@ class JointRecipe(HeadsRecipe):
 
 
 def joint_recipe(data: EpisodeDataset) -> JointRecipe:
-    """A vector latent of 128 numbers; for the frames and actions of `data`."""
+    """A vector latent of 128 numbers, with proposals where the environment shows goals."""
     size, actions = data.image_size, int(data.actions.shape[1])
     zeros, ones = (0.0,) * actions, (1.0,) * actions
     config = JointEmbeddingConfig(
@@ -96,7 +96,7 @@ def joint_recipe(data: EpisodeDataset) -> JointRecipe:
         action_dim=actions,
         action_mean=zeros,
         action_std=ones,
-        proposal_hidden=256,
+        proposal_hidden=256 if data.shows_goals else 0,
         look_ahead=task_of(data).look_ahead,
     )
     return JointRecipe(config, **heads_for(data))

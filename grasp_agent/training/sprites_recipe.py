@@ -122,4 +122,10 @@ def _middle(picture: torch.Tensor, around: float, side: int) -> NDArray[np.uint8
     return np.asarray(pixels.resize((side, side), Image.Resampling.NEAREST))
 
 
-register_recipe("sprites", lambda data: SpritesRecipe(**heads_for(data)))
+def sprites_recipe(data: EpisodeDataset) -> SpritesRecipe:
+    """With proposals where the environment shows goals."""
+    hidden = SpritesRecipe.proposal_hidden if data.shows_goals else 0
+    return SpritesRecipe(proposal_hidden=hidden, **heads_for(data))
+
+
+register_recipe("sprites", sprites_recipe)

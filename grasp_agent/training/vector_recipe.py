@@ -83,8 +83,8 @@ class VectorRecipe(HeadsRecipe):
 
 
 def vector_recipe(data: EpisodeDataset) -> VectorRecipe:
-    """For data with rewards or without."""
-    return VectorRecipe(**{**heads_for(data), "rewards": data.rewards is not None})
+    """With proposals where the environment shows goals, and rewards where the data hold some."""
+    return VectorRecipe(goals=data.shows_goals, **{**heads_for(data), "rewards": data.rewards is not None})
 
 
 register_recipe("vector", vector_recipe)

@@ -13,7 +13,6 @@ from grasp_agent import GRASPAgent
 from grasp_agent.core.capabilities import proposes
 from grasp_agent.models import JointEmbeddingModel, load_world_model
 from grasp_agent.planning import GRASP
-from grasp_agent.tasks import task_for
 
 WORLDS = {"wall-vector": "grasp_envs/Wall-v0", "umaze-vector": "grasp_envs/PointMaze-v0"}
 
@@ -73,7 +72,3 @@ def test_plans_look_as_far_as_it_says(name: str, steps: int) -> None:
     model = loaded(name)
     agent = GRASPAgent(model, spaces.Box(-1.0, 1.0, (2,), np.float32))
     assert agent.horizon == round(steps / model.action_block)
-
-
-def test_the_maze_has_a_model() -> None:
-    assert task_for(WORLDS["umaze-vector"]).model == "umaze-vector"

@@ -144,10 +144,17 @@ def test_rewards_are_learned_where_the_environment_shows_no_goal(
     assert pusht_data.rewards is not None, "it has rewards, which are not needed"
 
 
+def test_plans_to_goals_are_proposed_where_there_are_goals(swings: EpisodeDataset, pusht_data: EpisodeDataset) -> None:
+    for name in ("sprites", "joint"):
+        for data, proposes in ((swings, False), (pusht_data, True)):
+            trained = [stage.trains for stage in make_recipe(name, data).stages()]
+            assert ("plan proposals" in trained) is proposes
+
+
 def test_pictures_tell_rewards_by_several_of_them(swings: EpisodeDataset, tmp_path: Path) -> None:
     """A picture does not show how fast the pendulum swings."""
-    steps = {"encoder": 2, "dynamics": 2, "proposal": 2, "outcomes": 2}
-    recipe = make_recipe("sprites", swings, steps, dynamics_hidden=8, proposal_hidden=8, held_out=0.3)
+    steps = {"encoder": 2, "dynamics": 2, "outcomes": 2}
+    recipe = make_recipe("sprites", swings, steps, dynamics_hidden=8, held_out=0.3)
     metrics = train(swings, recipe, tmp_path / "train")
     assert set(metrics["outcomes"]) == {"reward", "value_explained", "false_ends"}
     model = load_world_model(tmp_path / "train" / "model")

@@ -1,4 +1,4 @@
-"""The shipped model of the medium maze: what it was told of, and how many steps lie between places."""
+"""The shipped models of mazes: what they were told of, and how many steps lie between places."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def model() -> SpritesModel:
 
 
 @torch.no_grad()
-def latents(model: SpritesModel, *places: tuple[float, float]) -> Tensor:
+def latents(model: SpritesModel, *places: tuple[float, float], maze: str = "medium") -> Tensor:
     """Of pictures of the ball at these places, [places, 2]."""
-    env = gym.make("grasp_envs:grasp_envs/PointMaze-v0", maze="medium", obs_type="pixels", resolution=64)
+    env = gym.make("grasp_envs:grasp_envs/PointMaze-v0", maze=maze, obs_type="pixels", resolution=64)
     frames = [env.reset(seed=20_000, options={"state": [*place, 0.0, 0.0]})[0]["pixels"] for place in places]
     env.close()
     return model.encode(torch.from_numpy(np.stack(frames)))
@@ -65,9 +65,20 @@ def test_what_a_wall_stands_between_is_farther(model: SpritesModel) -> None:
     assert (points[2] - points[0]).norm() > 1.5 * (points[1] - points[0]).norm()
 
 
+def test_the_way_round_the_u_is_long() -> None:
+    model = load_world_model("umaze")
+    assert isinstance(model, SpritesModel) and measures_steps(model) and proposes(model)
+    # From the end of one arm to that of the other, two cells of wall and free space apart; and as far along an arm.
+    end, other_end, along = latents(model, (1.5, 1.5), (1.5, 3.5), (3.5, 1.5), maze="umaze")
+    assert (other_end - end).norm() == pytest.approx(float((along - end).norm()), rel=0.05)
+    with torch.no_grad():
+        points = model.in_steps(torch.stack([end, other_end, along]))
+    assert (points[1] - points[0]).norm() > 1.8 * (points[2] - points[0]).norm()
+
+
 def test_each_maze_has_its_model_or_none() -> None:
     task = task_for("grasp_envs/PointMaze-v0")
-    assert task.model_for({"max_steps": 80}) == task.model_for({"maze": "umaze"}) == "umaze-vector"
+    assert task.model_for({"max_steps": 80}) == task.model_for({"maze": "umaze"}) == "umaze"
     assert task.model_for({"maze": "medium", "max_steps": 80}) == "medium-maze"
     assert task.model_for({"maze": "large"}) is None and task.model_for({"maze": ("####", "#..#", "####")}) is None
 
