@@ -132,7 +132,7 @@ def test_environments_of_one_task_are_one_world() -> None:
 def test_another_name_of_the_same_world_is_told() -> None:
     model = a_model()
     model.trained_on = ({"env_ids": ["grasp_envs:grasp_envs/PushTReach-v0"], "env_kwargs": []},)
-    advice = "; try --env grasp_envs:grasp_envs/GymPushT-v0, the same world as shipped models take it"
+    advice = "; try --env grasp_envs:grasp_envs/GymPushT-v0, the same world with pictures of goals"
     told = foreign_to("gym_pusht:gym_pusht/PushT-v0", {}, model)
     assert told is not None and told.endswith(f"may be another world{advice}")
     assert foreign_to("grasp_envs:grasp_envs/GymPushT-v0", {}, model) is None
