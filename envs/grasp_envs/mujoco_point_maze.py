@@ -375,7 +375,6 @@ class _Pictures:
         look.offwidth, look.offheight = drawn, drawn
         # Of a camera without perspective, this is the height of what it shows.
         look.orthographic, look.fovy = 1, width
-        self._model.site("particle_site").pos[2] = ABOVE_WALLS
         self._target = self._model.site("target")
         self._colour = self._target.rgba.copy()
         self._data = mujoco.MjData(self._model)
@@ -393,10 +392,12 @@ class _Pictures:
     def draw(self, ball: Array, target: Array | None = None) -> Image:
         """The ball at `ball` [2], and the target if one is given, as a new uint8 [side, side, 3]."""
         self._target.rgba[:] = self._colour if target is not None else 0.0
-        if target is not None:
-            self._target.pos[:2] = target
         self._data.qpos[:] = ball
         self._forward(self._model, self._data)
+        # Only now: where a site of the model shares its body's frame, MuJoCo never looks at its place there.
+        self._data.site("particle_site").xpos[2] = ABOVE_WALLS
+        if target is not None:
+            self._data.site("target").xpos[:2] = target
         self._renderer.update_scene(self._data, self._camera)
         picture = self._renderer.render()
         if len(picture) == self._side:
