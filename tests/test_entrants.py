@@ -142,6 +142,16 @@ def test_another_name_of_the_same_world_is_told() -> None:
         entrants_of(("grasp",), "CartPole-v1", {}, Planning(), trust=False)
 
 
+def test_a_model_of_pictures_is_told_of_the_world_that_shows_its_goals() -> None:
+    model = a_model()
+    model.trained_on = ({"env_ids": ["grasp_envs:grasp_envs/MujocoPointMaze-v0"], "env_kwargs": [("max_steps", 300)]},)
+    told = foreign_to("gymnasium_robotics:PointMaze_UMaze-v3", {"continuing_task": False}, model)
+    assert told is not None and "; try --env grasp_envs:grasp_envs/MujocoPointMaze-v0, the same world" in told
+    assert foreign_to("grasp_envs:grasp_envs/MujocoPointMaze-v0", {"obs_type": "pixels"}, model) is None
+    assert foreign_to("grasp_envs:grasp_envs/MujocoPointMaze-v0", {"maze": "medium"}, model) is not None
+    assert foreign_to("grasp_envs:grasp_envs/PointMaze-v0", {}, model) is not None, "drawn otherwise"
+
+
 def test_rewards_judge_plans_only_where_there_is_no_goal() -> None:
     blind, told = a_model(), a_model(outcome_hidden=8)
     assert isinstance(objective_for("Pendulum-v1", told, shows_goal=False), Rewards)
