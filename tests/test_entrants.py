@@ -140,7 +140,7 @@ def test_environments_of_one_task_are_one_world() -> None:
 def test_another_name_of_the_same_world_is_told() -> None:
     model = a_model()
     model.trained_on = ({"env_ids": ["grasp_envs:grasp_envs/PushTReach-v0"], "env_kwargs": []},)
-    advice = "; try --env grasp_envs:grasp_envs/GymPushT-v0, the same world as shipped models take it"
+    advice = "; try --env grasp_envs:grasp_envs/GymPushT-v0, the same world with pictures of goals"
     told = foreign_to("gym_pusht:gym_pusht/PushT-v0", {}, model)
     assert told is not None and told.endswith(f"may be another world{advice}")
     assert foreign_to("grasp_envs:grasp_envs/GymPushT-v0", {}, model) is None
@@ -148,6 +148,16 @@ def test_another_name_of_the_same_world_is_told() -> None:
         entrants_of(("grasp",), "gym_pusht:gym_pusht/PushT-v0", {}, Planning(), trust=False)
     with pytest.raises(ValueError, match=r"none ships for CartPole-v1; .*grasp-agent train`$"):
         entrants_of(("grasp",), "CartPole-v1", {}, Planning(), trust=False)
+
+
+def test_a_model_of_pictures_is_told_of_the_world_that_shows_its_goals() -> None:
+    model = a_model()
+    model.trained_on = ({"env_ids": ["grasp_envs:grasp_envs/MujocoPointMaze-v0"], "env_kwargs": [("max_steps", 300)]},)
+    told = foreign_to("gymnasium_robotics:PointMaze_UMaze-v3", {"continuing_task": False}, model)
+    assert told is not None and "; try --env grasp_envs:grasp_envs/MujocoPointMaze-v0, the same world" in told
+    assert foreign_to("grasp_envs:grasp_envs/MujocoPointMaze-v0", {"obs_type": "pixels"}, model) is None
+    assert foreign_to("grasp_envs:grasp_envs/MujocoPointMaze-v0", {"maze": "medium"}, model) is not None
+    assert foreign_to("grasp_envs:grasp_envs/PointMaze-v0", {}, model) is not None, "drawn otherwise"
 
 
 def test_rewards_judge_plans_only_where_there_is_no_goal() -> None:

@@ -34,6 +34,11 @@ register(
     id="grasp_envs/PointMaze-v0",
     entry_point="grasp_envs.point_maze:PointMazeEnv",
 )
+# The same mazes as the package gymnasium-robotics has them, which must be installed.
+register(
+    id="grasp_envs/MujocoPointMaze-v0",
+    entry_point="grasp_envs.mujoco_point_maze:MujocoPointMazeEnv",
+)
 register(
     id="grasp_envs/BallNav-v0",
     entry_point="grasp_envs.ball_nav:BallNavEnv",

@@ -11,11 +11,12 @@ show free motion, sliding along walls, being stuck at them, and rests. It repeat
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_envs.point_maze_simulation import DT, FORCE, MASS, MAX_SPEED, PointMazeSimulation
+from grasp_envs.point_maze_simulation import DT, FORCE, MASS, MAX_SPEED, Maze
 from grasp_envs.validation import check_seed
 
 # Nearer than this to its place [cells] the ball has arrived.
@@ -31,6 +32,25 @@ SPEED_ERROR = 0.3  # share of the speed
 PAUSE_PROBABILITY = 0.15
 
 
+class Ball(Protocol):
+    """What the policy reads of a world: its maze, and place [cells] and velocity [cells/s] of its ball."""
+
+    @property
+    def maze(self) -> Maze: ...
+
+    @property
+    def x(self) -> float: ...
+
+    @property
+    def y(self) -> float: ...
+
+    @property
+    def vx(self) -> float: ...
+
+    @property
+    def vy(self) -> float: ...
+
+
 class PointMazePolicy:
     """Data policy bound to one simulation; `act` returns actions of the environment it was made for.
 
@@ -40,7 +60,7 @@ class PointMazePolicy:
         seed: seed of the policy's own random numbers.
     """
 
-    def __init__(self, simulation: PointMazeSimulation, frame_skip: int, seed: int | None) -> None:
+    def __init__(self, simulation: Ball, frame_skip: int, seed: int | None) -> None:
         self._simulation = simulation
         self._step_time = DT * frame_skip
         self._rng = np.random.default_rng(check_seed(seed))

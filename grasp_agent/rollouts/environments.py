@@ -124,7 +124,8 @@ def open_env(
     Args:
         env_id: the environment.
         env_kwargs: arguments everyone gets.
-        wishes: arguments to try on top of them, in order; a wish the environment refuses is passed over.
+        wishes: arguments to try on top of them, in order; a wish the environment refuses is passed over, but not one
+            for which something is not installed.
         fits: whether an environment suits.
         needs: what the entrant needs, for the error message.
 
@@ -132,7 +133,7 @@ def open_env(
         The environment, and the arguments it was made with.
 
     Raises:
-        ValueError: no such environment, or none of the wishes makes it suit.
+        ValueError: no such environment, something that it needs is not there, or none of the wishes makes it suit.
     """
     # An error in the common arguments is the caller's, whatever the wishes.
     make_env(env_id, **env_kwargs).close()
@@ -143,6 +144,8 @@ def open_env(
         try:
             env = make_env(env_id, **kwargs)
         except ValueError as error:
+            if isinstance(error.__cause__, gym.error.DependencyNotInstalled):
+                raise  # it knows the wish, and says what it lacks
             seen.append(str(error))
             continue
         if fits(env):

@@ -55,9 +55,9 @@ def task_for(env_id: str) -> Task:
 
 
 def advice_for(env_id: str) -> str:
-    """What to play in place of an environment that models of some task know under another id; empty for all others."""
+    """What to play in place of an environment that some task knows under another id; empty for all others."""
     other = next((task.known_as[bare_id(env_id)] for task in TASKS.values() if bare_id(env_id) in task.known_as), None)
-    return "" if other is None else f"; try --env {other}, the same world as shipped models take it"
+    return "" if other is None else f"; try --env {other}, the same world with pictures of goals"
 
 
 def goal_weights_for(env_id: str, model: WorldModel) -> tuple[float, ...] | None:

@@ -58,8 +58,8 @@ class Task:
         name: what users call the family.
         about: one sentence for `grasp-agent demo`: what is to be done.
         env_ids: Gymnasium ids that belong to it, without "module:" in front.
-        known_as: by ids of other packages, the id under which the same world shows and takes what the family's models
-            do, as `gymnasium.make` takes it.
+        known_as: by ids of other packages, the id under which the same world shows pictures of its goals and takes
+            what the family's models do, as `gymnasium.make` takes it.
         default_env_ids: ids as `gymnasium.make` takes them. `collect` records all of them when none is named; the first
             is what the other commands play.
         default: whether the commands play this family when no environment is named; one registered task says so.

@@ -48,7 +48,8 @@ def check_shown(env: gym.Env[Any, Any], observation: Any, reward: float = 0.0) -
 
 def test_all_registered_environments_are_here() -> None:
     registered = {spec.entry_point for spec in gym.registry.values() if spec.namespace == grasp_envs.__name__}
-    wrapped = {"grasp_envs.gym_pusht:GymPushTEnv"}  # another package's world: tests/envs/test_gym_pusht.py
+    # Other packages' worlds: tests/envs/test_gym_pusht.py and test_mujoco_point_maze.py.
+    wrapped = {"grasp_envs.gym_pusht:GymPushTEnv", "grasp_envs.mujoco_point_maze:MujocoPointMazeEnv"}
     assert registered == {f"{kind.__module__}:{kind.__name__}" for kind in KINDS} | wrapped
 
 

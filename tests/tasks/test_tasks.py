@@ -63,7 +63,7 @@ def test_what_is_taken_is_refused(task: Task, words: str, walk: Task) -> None:
 
 
 def test_every_file_registers_the_task_of_its_name() -> None:
-    assert [task.name for task in SHIPPED] == FILES == ["ball_nav", "point_maze", "pusht", "wall"]
+    assert [task.name for task in SHIPPED] == FILES == ["ball_nav", "mujoco_point_maze", "point_maze", "pusht", "wall"]
     assert [task for task in SHIPPED if task.default] == [DEFAULT_TASK]
 
 
@@ -159,7 +159,13 @@ def test_push_t_knows_what_the_model_of_poses_tells() -> None:
 @pytest.mark.parametrize("env_id", [env_id for task in SHIPPED for env_id in task.default_env_ids])
 def test_a_shipped_task_knows_its_environments(env_id: str) -> None:
     task = task_for(env_id)
-    with make_env(env_id, **task.pictures(48)) as env:
+    try:
+        env = make_env(env_id, **task.pictures(48))
+    except ValueError as error:
+        if isinstance(error.__cause__, gym.error.DependencyNotInstalled):
+            pytest.skip(str(error))
+        raise
+    with env:
         observation, info = env.reset(seed=0)
         picture = observation[task.picture_key] if isinstance(observation, dict) else observation
         goal = observation.get(task.goal_key) if isinstance(observation, dict) else None
