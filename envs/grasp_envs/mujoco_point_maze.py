@@ -17,18 +17,21 @@ from numpy.typing import NDArray
 
 from grasp_envs.canvas import Image
 from grasp_envs.goal_rewards import GoalRewards
-from grasp_envs.point_maze import MOST_SUBSTEPS, OBS_TYPES, REWARD_TYPES, SUCCESS_DISTANCE, goal_distance
 from grasp_envs.point_maze_policy import PointMazePolicy
-from grasp_envs.point_maze_simulation import DT, MAX_SPEED, RADIUS, Array, Maze
-from grasp_envs.validation import (
-    as_numbers,
-    as_unit_action,
-    check_choice,
-    check_integer,
-    check_pixels,
-    check_seed,
-    options_of,
+from grasp_envs.point_maze_simulation import DT, RADIUS, Array, Maze
+from grasp_envs.point_maze_states import (
+    MOST_SUBSTEPS,
+    OBS_TYPES,
+    REWARD_TYPES,
+    SUCCESS_DISTANCE,
+    check_options,
+    check_state,
+    goal_distance,
+    info_of,
 )
+from grasp_envs.validation import as_unit_action, check_choice, check_integer, check_pixels, check_seed
+
+UNIT = "m/s"
 
 TIME_LIMITS = {"umaze": 300, "medium": 600, "large": 800}
 """How long gymnasium-robotics lets an episode last, by the maze's name [0.01 s]."""
@@ -174,7 +177,7 @@ class MujocoPointMazeEnv(GoalRewards, gym.Env[Any, Any]):
                 not fit in.
         """
         super().reset(seed=check_seed(seed))
-        state, goal = self._check_options(options)
+        state, goal = check_options(options, self._check_place, UNIT)
         self._draw_episode(seed, state, goal)
         self._elapsed = 0
         self._goal = np.array(self.world.goal, dtype=np.float64)
@@ -225,7 +228,7 @@ class MujocoPointMazeEnv(GoalRewards, gym.Env[Any, Any]):
         Raises:
             ValueError: wrong shape, not finite, too fast, or where the ball does not fit in.
         """
-        self._place(self._check_state(state))
+        self._place(check_state(state, self._check_place, UNIT))
 
     def make_expert(self, seed: int | None = None) -> Wanderer:
         """A data policy for this environment: `policy.act()` reads its simulator and returns an action.
@@ -256,26 +259,6 @@ class MujocoPointMazeEnv(GoalRewards, gym.Env[Any, Any]):
     def _place(self, state: Array) -> None:
         self.world.point_env.set_state(state[:2], state[2:])
 
-    def _check_options(self, options: dict[str, Any] | None) -> tuple[Array | None, Array | None]:
-        state, goal = options_of(options)
-        return (
-            None if state is None else self._check_state(state),
-            None if goal is None else self._check_place("goal", as_numbers("goal", goal, (2,), "x, y")),
-        )
-
-    def _check_state(self, state: Any) -> Array:
-        values = as_numbers("state", state, (2, 4), "x, y, and optionally velocity x, y")
-        self._check_place("state", values)
-        if values.shape[0] == 2:
-            return np.concatenate([values, [0.0, 0.0]])
-        # What gymnasium-robotics holds the velocity to before each of its steps.
-        if np.abs(values[2:]).max() > MAX_SPEED:
-            raise ValueError(
-                f"expected velocities in state within +-{MAX_SPEED:g} m/s, got {values[2:].tolist()}, "
-                "try 2 numbers for a ball at rest."
-            )
-        return values
-
     def _check_place(self, name: str, values: Array) -> Array:
         if not self.maze.is_free(*self.to_cells(values)):
             column, row = self.maze.cells[0]
@@ -303,14 +286,7 @@ class MujocoPointMazeEnv(GoalRewards, gym.Env[Any, Any]):
         return {"observation": state, "achieved_goal": state[:2].copy(), "desired_goal": self._goal.copy()}
 
     def _info(self) -> dict[str, Any]:
-        state = self.get_state()
-        distance = float(goal_distance(state[:2], self._goal))
-        return {
-            "is_success": distance <= SUCCESS_DISTANCE,
-            "distance": distance,
-            "state": state,
-            "goal_state": np.concatenate([self._goal, [0.0, 0.0]]),
-        }
+        return info_of(self.get_state(), self._goal)
 
     def _compute_reward(self, achieved: Any, desired: Any, info: Any) -> Any:
         return self.world.compute_reward(np.asarray(achieved), np.asarray(desired), info)

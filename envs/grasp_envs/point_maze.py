@@ -13,20 +13,21 @@ from grasp_envs.canvas import EVERYWHERE, Canvas, Image, colour_of, mix
 from grasp_envs.goal_rewards import GoalRewards
 from grasp_envs.point_maze_policy import PointMazePolicy
 from grasp_envs.point_maze_simulation import DT, MAX_SPEED, Array, Maze, PointMazeSimulation
-from grasp_envs.validation import (
-    as_numbers,
-    as_unit_action,
-    check_choice,
-    check_integer,
-    check_pixels,
-    check_seed,
-    options_of,
+from grasp_envs.point_maze_states import (
+    MOST_SUBSTEPS,
+    OBS_TYPES,
+    REWARD_TYPES,
+    SUCCESS_DISTANCE,
+    at_rest,
+    check_options,
+    check_state,
+    goal_distance,
+    info_of,
 )
+from grasp_envs.validation import as_unit_action, check_choice, check_integer, check_pixels, check_seed
 
-OBS_TYPES = ("state", "pixels")
 GOALS = ("far", "any")
-REWARD_TYPES = ("sparse", "dense")
-SUCCESS_DISTANCE = 0.45
+UNIT = "cells/s"
 # "far" asks for at least this share of the maze's longest shortest path.
 FAR_SHARE = 0.75
 # Start and goal lie off the middle of their cells by at most this much along either axis [cells].
@@ -38,9 +39,6 @@ BALL_COLOUR = (220, 30, 30)
 GOAL_COLOUR = (250, 190, 190)
 # Three times as large as the ball collides: that would be less than a pixel of a small picture of a large maze.
 DRAWN_RADIUS = 0.3
-
-MOST_SUBSTEPS = 1000
-"""Of a step, 10 s: longer ones would look as if they hung."""
 
 
 class PointMazeEnv(GoalRewards, gym.Env[Any, Any]):
@@ -181,7 +179,7 @@ class PointMazeEnv(GoalRewards, gym.Env[Any, Any]):
                 not fit in.
         """
         super().reset(seed=check_seed(seed))
-        state, goal = self._check_options(options)
+        state, goal = check_options(options, self._check_place, UNIT)
         if state is None or goal is None:
             state, goal = self._draw_episode(state, goal)
         self.simulation.set_state(state)
@@ -224,7 +222,7 @@ class PointMazeEnv(GoalRewards, gym.Env[Any, Any]):
         Raises:
             ValueError: wrong shape, not finite, too fast, or where the ball does not fit in.
         """
-        self.simulation.set_state(self._check_state(state))
+        self.simulation.set_state(check_state(state, self._check_place, UNIT))
 
     def make_expert(self, seed: int | None = None) -> PointMazePolicy:
         """A data policy for this environment: `policy.act()` reads its simulator and returns an action.
@@ -241,10 +239,10 @@ class PointMazeEnv(GoalRewards, gym.Env[Any, Any]):
             if state is not None:
                 start, end = state, self._draw_place(self._draw_partner(state))
             elif goal is not None:
-                start, end = _at_rest(self._draw_place(self._draw_partner(goal))), goal
+                start, end = at_rest(self._draw_place(self._draw_partner(goal))), goal
             else:
                 first, second = self._pairs[self.np_random.integers(len(self._pairs))]
-                start, end = _at_rest(self._draw_place(first)), self._draw_place(second)
+                start, end = at_rest(self._draw_place(first)), self._draw_place(second)
             # A given place near its cell's edge can lie close to a neighbouring cell's.
             if goal_distance(start[:2], end) > SUCCESS_DISTANCE:
                 return start, end
@@ -263,25 +261,6 @@ class PointMazeEnv(GoalRewards, gym.Env[Any, Any]):
         self._goal_image = None if self._pictures is None else self._pictures.draw(float(goal[0]), float(goal[1]))
 
     # ------------------------------------------------------------------ checks of input
-
-    def _check_options(self, options: dict[str, Any] | None) -> tuple[Array | None, Array | None]:
-        state, goal = options_of(options)
-        return (
-            None if state is None else self._check_state(state),
-            None if goal is None else self._check_place("goal", as_numbers("goal", goal, (2,), "x, y")),
-        )
-
-    def _check_state(self, state: Any) -> Array:
-        values = as_numbers("state", state, (2, 4), "x, y, and optionally velocity x, y")
-        self._check_place("state", values)
-        if values.shape[0] == 2:
-            return _at_rest(values)
-        if np.abs(values[2:]).max() > MAX_SPEED:
-            raise ValueError(
-                f"expected velocities in state within +-{MAX_SPEED:g} cells/s, got {values[2:].tolist()}, "
-                "try 2 numbers for a ball at rest."
-            )
-        return values
 
     def _check_place(self, name: str, values: Array) -> Array:
         x, y = float(values[0]), float(values[1])
@@ -314,14 +293,7 @@ class PointMazeEnv(GoalRewards, gym.Env[Any, Any]):
         return {"observation": state, "achieved_goal": state[:2].copy(), "desired_goal": self._goal.copy()}
 
     def _info(self) -> dict[str, Any]:
-        state = self.simulation.get_state()
-        distance = float(goal_distance(state[:2], self._goal))
-        return {
-            "is_success": distance <= SUCCESS_DISTANCE,
-            "distance": distance,
-            "state": state,
-            "goal_state": _at_rest(self._goal),
-        }
+        return info_of(self.simulation.get_state(), self._goal)
 
     def _compute_reward(self, achieved: Any, desired: Any, info: Any) -> Any:
         distance = goal_distance(achieved, desired)
@@ -359,17 +331,6 @@ class _MazePictures:
             self._canvas.disk(image, goal_x, goal_y, SUCCESS_DISTANCE, _GOAL)
         mix(image, EVERYWHERE, self._walls, _WALL)
         return image
-
-
-def goal_distance(achieved: Any, desired: Any) -> Any:
-    """Distance [cells] between places [..., 2], of shape [...]."""
-    a, d = np.asarray(achieved, dtype=np.float64), np.asarray(desired, dtype=np.float64)
-    return np.sqrt((a[..., 0] - d[..., 0]) ** 2 + (a[..., 1] - d[..., 1]) ** 2)
-
-
-def _at_rest(place: Array) -> Array:
-    """The state [4] of a ball that rests at `place` [2]."""
-    return np.concatenate([place, [0.0, 0.0]])
 
 
 _WALL, _FLOOR = colour_of(WALL_COLOUR), colour_of(FLOOR_COLOUR)
