@@ -6,8 +6,8 @@ Recorded actions of held-out episodes are rolled out in the model. The error e_t
 is compared with two bounds that 90 % of the errors should stay below:
 
     steps     the 90 % quantile of e_t over other episodes: the same for every plan
-    spread    c_t times the spread of `--samples` rollouts of the same actions, each of which is disturbed at every step
-              by a share of its move (as `RobustChoice` does), and once by the error of the encoder
+    spread    c_t times the spread of `--samples` rollouts of the same actions. Each is disturbed at its start by the
+              error of the encoder and one step, and at every step, in any direction, by a share of the move
 
 c_t is the 90 % quantile of e_t / spread_t over the same other episodes (split conformal prediction; Vovk et al., 2005).
 Errors and bounds are in hundredths of the latents' spread over the data. A bound is good if it covers 90 %, is narrow,
@@ -30,7 +30,7 @@ from torch import Tensor
 from grasp_agent.data import EpisodeDataset
 from grasp_agent.files.atomic import write_text
 from grasp_agent.models import load_world_model
-from grasp_agent.training.dynamics import FrameWindows
+from grasp_agent.training.dynamics import FrameWindows, unrolled
 
 COVER = 0.9
 SMALLEST = 1e-6
@@ -45,17 +45,18 @@ def encoded(model: Any, data: EpisodeDataset, frames: NDArray[np.int64]) -> Tens
     return latents
 
 
-@torch.inference_mode()
-def rollouts(model: Any, states: Tensor, actions: Tensor, steps: int, noise: float, seed: int) -> Tensor:
-    """Roll out [N, h, *S] with actions [N, h + T - 1, A] -> [N, T, *S]; `noise` is the share of a move that errs."""
-    generator = torch.Generator().manual_seed(seed)
-    path = list(states.unbind(1))
-    for t in range(steps):
-        following = model.predict(torch.stack(path[-model.history :], 1), actions[:, t : t + model.history])
-        move = (following - path[-1]).flatten(1).norm(dim=1) / following[0].numel() ** 0.5
-        shaped = move.view(-1, *[1] * (following.ndim - 1))
-        path.append(following + noise * shaped * torch.randn(following.shape, generator=generator))
-    return torch.stack(path[model.history :], 1)
+class Disturbed:
+    """A model whose predictions are off, in any direction, by a share of the move that they foresee."""
+
+    def __init__(self, model: Any, share: float, seed: int) -> None:
+        self.history, self.model, self.share = model.history, model, share
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def predict(self, states: Tensor, actions: Tensor) -> Tensor:
+        following: Tensor = self.model.predict(states, actions)
+        move = (following - states[:, -1]).flatten(1).square().mean(1).sqrt()
+        off = torch.randn(following.shape, generator=self.generator)
+        return following + self.share * move.view(-1, *[1] * (following.ndim - 1)) * off
 
 
 def quantile(values: Tensor) -> Tensor:
@@ -70,6 +71,7 @@ def telling(bounds: Tensor, errors: Tensor, pairs: int = 20_000) -> float:
     return float((larger > 0).float().mean() + 0.5 * (larger == 0).float().mean())
 
 
+@torch.inference_mode()
 def study(model: Any, data: EpisodeDataset, count: int, samples: int, noise: float) -> list[dict[str, Any]]:
     """Errors and bounds by steps ahead; the bounds come from the odd episodes, the errors from the even ones."""
     held_out = data.split(0.05)[1]
@@ -81,7 +83,7 @@ def study(model: Any, data: EpisodeDataset, count: int, samples: int, noise: flo
     states = encoded(model, data, np.unique(numbers.numpy()))[numbers]
     history, real = states[:, : model.history], states[:, model.history :]
     unit = float(real.flatten(0, 1).std(0).square().sum().sqrt()) / 100
-    plain = rollouts(model, history, actions, steps, 0.0, 0)
+    plain = unrolled(model, history, actions, steps)
     errors = (plain - real).flatten(2).norm(dim=2) / unit  # [N, T]
     # what encoder and one step err by, shared out to all numbers of a latent
     shift = float(errors[:, 0].median()) * unit / history[0, 0].numel() ** 0.5
@@ -89,7 +91,8 @@ def study(model: Any, data: EpisodeDataset, count: int, samples: int, noise: flo
     for sample in range(samples):
         generator = torch.Generator().manual_seed(100 + sample)
         begin = history + shift * torch.randn(history.shape, generator=generator)
-        squares += (rollouts(model, begin, actions, steps, noise, sample) - plain).flatten(2).square().sum(2)
+        disturbed: Any = Disturbed(model, noise, sample)
+        squares += (unrolled(disturbed, begin, actions, steps) - plain).flatten(2).square().sum(2)
     spread = (squares / samples).sqrt() / unit + SMALLEST
 
     episode = torch.from_numpy(np.searchsorted(data.starts, chosen, side="right"))
