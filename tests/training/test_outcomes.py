@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from gymnasium import spaces
 
 from grasp_agent import GRASPAgent
+from grasp_agent.cli import learning
 from grasp_agent.data import CollectSettings, EpisodeDataset, collect
 from grasp_agent.models import SpritesModel, load_world_model
 from grasp_agent.models.vector import VectorConfig, VectorModel
@@ -142,6 +144,23 @@ def test_rewards_are_learned_where_the_environment_shows_no_goal(
         assert make_recipe(name, swings).rewards  # type: ignore[attr-defined]
         assert not make_recipe(name, pusht_data).rewards  # type: ignore[attr-defined]
     assert pusht_data.rewards is not None, "it has rewards, which are not needed"
+
+
+@pytest.mark.parametrize("flag", ["rewards", "detours"])
+def test_the_command_is_told_what_to_learn(
+    flag: str, swings: EpisodeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Told(Exception):
+        pass
+
+    def train(data: EpisodeDataset, recipe: Any, *rest: Any) -> None:
+        raise Told(getattr(recipe, flag))
+
+    monkeypatch.setattr("grasp_agent.training.train", train)
+    for said, expected in ((None, flag == "rewards"), ("yes", True), ("no", False)):
+        with pytest.raises(Told) as told:
+            learning.train((swings.folder,), tmp_path, recipe="sprites", **{flag: said})  # type: ignore[arg-type]
+        assert told.value.args == (expected,), said
 
 
 def test_plans_to_goals_are_proposed_where_there_are_goals(swings: EpisodeDataset, pusht_data: EpisodeDataset) -> None:
