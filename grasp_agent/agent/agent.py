@@ -39,6 +39,7 @@ from grasp_agent.core.capabilities import (
     look_ahead_of,
     needs_goal,
     proprio_dim_of,
+    trusted_steps_of,
 )
 from grasp_agent.core.checks import usable_device, whole_number
 from grasp_agent.core.rows import replace_rows, select_rows
@@ -299,6 +300,7 @@ class MPCAgent:
             dynamics_residual=_numpy(plan.defects.mean(dim=1)),
             prediction_error=error[rows],
             seconds=time.perf_counter() - started,
+            trusted_steps=trusted_steps_of(self.world_model),
         )
         return state
 

@@ -107,6 +107,8 @@ class Diagnostics:
             of it one model step (k environment steps) earlier from the actions really executed, [P]; NaN in
             an episode's first k steps.
         seconds: wall-clock time of the whole decision, encoding included.
+        trusted_steps: environment steps ahead up to which the model's predictions are to be believed, as measured when
+            it was trained; what the plan holds beyond is a guess. None if that is unknown.
     """
 
     rows: Array
@@ -115,6 +117,7 @@ class Diagnostics:
     dynamics_residual: Array
     prediction_error: Array
     seconds: float
+    trusted_steps: int | None
 
 
 def joined_plans(parts: Sequence[tuple[Array, Plan]]) -> tuple[Array, Plan]:

@@ -200,6 +200,7 @@ def train(
         tensorboard: write the losses for TensorBoard, too, into OUT/tensorboard.
     """
     from grasp_agent.data import EpisodeDataset
+    from grasp_agent.models.trust import trust_sentence
     from grasp_agent.training import make_recipe, task_of
     from grasp_agent.training import train as run
     from grasp_agent.training.distance import distance_sentence
@@ -230,7 +231,7 @@ def train(
 
         metrics = run(episodes, chosen, out, device, initial, on_log, say, tensorboard)
     console.print(metrics_table(metrics))
-    for sentence in (probes_sentence(metrics), distance_sentence(metrics)):
+    for sentence in (probes_sentence(metrics), trust_sentence(metrics), distance_sentence(metrics)):
         if sentence:
             say(sentence)
     say(f"model in {out / 'model'}")

@@ -158,6 +158,14 @@ class Remembering(Protocol):
 
 
 @runtime_checkable
+class Trusted(Protocol):
+    """Knows how far ahead its predictions were near, on episodes that it had not seen."""
+
+    trusted_steps: int | None
+    """Environment steps; None if that was not measured."""
+
+
+@runtime_checkable
 class Goalless(Protocol):
     """An objective that asks for no goal: `Problem.goal` is then a filler, and nothing may depend on it."""
 
@@ -248,6 +256,11 @@ def look_ahead_of(model: WorldModel) -> int | None:
 def trained_on(model: WorldModel) -> Sequence[Mapping[str, Any]]:
     """How the data were collected that the model was trained on, see `Remembering`; empty if that is unknown."""
     return model.trained_on if isinstance(model, Remembering) else ()
+
+
+def trusted_steps_of(model: WorldModel) -> int | None:
+    """Environment steps ahead up to which the model is to be believed, see `Trusted`; None if that is unknown."""
+    return model.trusted_steps if isinstance(model, Trusted) else None
 
 
 def needs_goal(objective: Objective) -> bool:

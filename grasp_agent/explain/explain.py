@@ -30,7 +30,7 @@ from torch import Tensor
 from grasp_agent.agent import MPCAgent
 from grasp_agent.agent.actions import ActionCode
 from grasp_agent.agent.observations import Array
-from grasp_agent.core.capabilities import decodes, readout_of
+from grasp_agent.core.capabilities import decodes, readout_of, trusted_steps_of
 from grasp_agent.core.types import Budget, Plan, Problem, Status
 from grasp_agent.files.versions import versions
 from grasp_agent.models.registry import SavedModel
@@ -179,6 +179,7 @@ def explain(
             "iterations": iterations,
             "versions": versions(),
         },
+        "trusted_steps": trusted_steps_of(model),
         "status": Status(int(plan.status[0])).name.lower(),
         "cost": plan.cost[0],
         "cost_trace": trace,
@@ -207,6 +208,9 @@ def plan_table(report: dict[str, Any]) -> Table:
         what, _, unit = name.rpartition("_")
         known = [f"{x[name]:.1f}" if x and name in x else "?" for x in (predicted, real)]
         table.add_row(*map(Text, (f"{what} error [{UNITS.get(unit, unit)}]", *known)))  # plain text: [px] is no markup
+    believed = report["trusted_steps"]
+    if believed is not None and believed < len(report["actions"]):
+        table.caption = f"the model is to be believed up to step {believed}"
     return table
 
 

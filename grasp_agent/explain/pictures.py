@@ -66,6 +66,7 @@ def _draw_states(explanation: Explanation) -> Figure:
 
     model, frames = explanation.model, explanation.replay.frames
     moments = sorted({round(x) for x in np.linspace(0, len(frames) - 1, MOMENTS)})
+    believed = _believed(explanation)
     rows = [(label, measure, _decode(model, states[moments])) for label, measure, states in _planned(explanation)]
     rows.append(("real frames", _outcome(explanation.report["real"], explanation), frames[moments]))
 
@@ -85,12 +86,15 @@ def _draw_states(explanation: Explanation) -> Figure:
             f"plan: {len(explanation.report['actions'])} environment steps, {settings['horizon']} model steps\n"
             "executed open loop (no replanning)"
         )
+        if believed < len(explanation.report["actions"]):
+            words += f"\nframed in orange: later than step {believed:.0f}, where the model is no longer to be believed"
         _beside(axes[0, 1], 1.15, 0.5, words, ha="left", va="center", fontsize=9, color=_FAINT)
     for row, (label, measure, pictures) in enumerate(rows, start=1):
         _label(axes[row, 0], label, measure)
         for column, (moment, picture) in enumerate(zip(moments, pictures, strict=True), start=1):
-            title = f"step {moment * model.action_block}" if row == 1 else None
-            _picture(axes[row, column], picture, title)
+            step = moment * model.action_block
+            title = f"step {step}" if row == 1 else None
+            _picture(axes[row, column], picture, title, doubtful=row < len(rows) and step > believed)
     return figure
 
 
@@ -105,6 +109,12 @@ def _planned(explanation: Explanation) -> list[tuple[str, str, Tensor]]:
     plan = explanation.plan
     measure = f"cost {_short(float(plan.cost[0]))}{_errors(explanation.report['predicted'] or {}, explanation)}"
     return [*rows, ("rollout of the final plan", measure, plan.states[0])]
+
+
+def _believed(explanation: Explanation) -> float:
+    """Environment steps ahead up to which the model is to be believed; all of them, if that is unknown."""
+    steps = explanation.report["trusted_steps"]
+    return math.inf if steps is None else float(steps)
 
 
 def _when(shot: Snapshot) -> str:
@@ -162,12 +172,12 @@ def _beside(axis: Axes, x: float, y: float, words: str, **look: Any) -> None:
     axis.text(x, y, words, transform=axis.transAxes, **look).set_in_layout(False)
 
 
-def _picture(axis: Axes, picture: Array, title: str | None) -> None:
+def _picture(axis: Axes, picture: Array, title: str | None, doubtful: bool = False) -> None:
     axis.axis("on")
-    axis.imshow(picture, interpolation="nearest")
+    axis.imshow(picture, interpolation="nearest", alpha=0.6 if doubtful else 1.0)
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
-        spine.set_color("#bbbbbb")
+        spine.set_color(_PREDICTED if doubtful else "#bbbbbb")
     if title:
         axis.set_title(title, fontsize=9, pad=3)
 
@@ -233,6 +243,9 @@ def _draw_errors(axis: Axes, explanation: Explanation) -> None:
             name = f"defect, {_when(shot)}"
             axis.plot(at, _finite(shot.defects), color=shade, marker=".", markersize=3, linewidth=1.2, label=name)
     axis.plot(at, error, ".-", color=_PREDICTED, label="rollout against real frames")
+    believed = _believed(explanation)
+    if believed < at[-1]:
+        axis.axvspan(believed, at[-1], color=_PREDICTED, alpha=0.12, label="model not to be believed")
     axis.set(xlabel="environment step", ylabel="mean squared error [latent units²]", title="errors along the plan")
 
 

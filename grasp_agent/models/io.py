@@ -28,6 +28,7 @@ from grasp_agent.files.digest import json_sha256, sha256
 from grasp_agent.files.reading import read_json
 from grasp_agent.files.settings import check_settings
 from grasp_agent.models.registry import KINDS, ModelKind, SavedModel, kind_of
+from grasp_agent.models.trust import trusted_steps
 
 FORMAT = "grasp-agent world model"
 FORMAT_VERSION = 1
@@ -134,7 +135,9 @@ def from_pretrained(folder: str | Path, device: str | torch.device | None = None
     model.load_state_dict(weights, strict=False)  # a part has brought its own
     _check_finite(folder, model)
     loaded: SavedModel = model.to(device or "cpu").eval()
-    loaded.trained_on = tuple(config.get("info", {}).get("data", ()))
+    info = config.get("info", {})
+    loaded.trained_on = tuple(info.get("data", ()))
+    loaded.trusted_steps = trusted_steps(info.get("metrics"))
     return loaded
 
 

@@ -31,6 +31,8 @@ class SavedModel(WorldModel, Protocol):
     """Height and width of the pictures that it reads; None: it reads vectors."""
     trained_on: Sequence[Mapping[str, Any]]
     """How the data were collected that it was trained on."""
+    trusted_steps: int | None
+    """Environment steps ahead up to which its predictions are to be believed; None if that is unknown."""
     config: Any
     """The dataclass that it was made from."""
     state_dict: Any

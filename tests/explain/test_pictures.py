@@ -109,3 +109,36 @@ def test_every_axis_says_what_it_shows(poses: Explanation) -> None:
     np.testing.assert_allclose(np.asarray(best.get_ydata(), float), poses.cost_trace, rtol=1e-6)
     (gap,) = (line for line in figure.axes[2].get_lines() if line.get_label() == "rollout against real frames")
     np.testing.assert_allclose(np.asarray(gap.get_ydata(), float), poses.prediction_error[1:], rtol=1e-6)
+
+
+def trusting(explanation: Explanation, steps: int | None) -> Explanation:
+    """The same, as if the model were to be believed so far."""
+    return replace(explanation, report={**explanation.report, "trusted_steps": steps})
+
+
+def test_what_lies_beyond_the_trusted_steps_is_shaded(poses: Explanation) -> None:
+    figure = pictures._draw_cost(trusting(poses, 2))
+    (span,) = figure.axes[-1].patches
+    assert tuple(span.get_extents().transformed(figure.axes[-1].transData.inverted()).intervalx) == pytest.approx(
+        (2, 5)
+    )
+    assert "model not to be believed" in [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+
+    figure = pictures._draw_states(trusting(poses, 2))
+    shown = [[image.get_alpha() for image in axis.get_images()] for axis in figure.axes]
+    columns = 1 + len(poses.replay.frames)
+    rows = [
+        [image for cell in shown[start : start + columns] for image in cell] for start in range(0, len(shown), columns)
+    ]
+    for row in rows[1:-1]:
+        assert row == [1.0, 1.0, 1.0, 0.6, 0.6, 0.6]  # steps 0 to 5
+    assert rows[-1] == [1.0] * 6  # what really happened is no prediction
+    assert any("later than step 2" in text for text in words(figure))
+
+
+@pytest.mark.parametrize("steps", [None, 5, 50])
+def test_nothing_is_shaded_where_all_is_believed_or_nothing_is_known(steps: int | None, poses: Explanation) -> None:
+    told = trusting(poses, steps)
+    assert not pictures._draw_cost(told).axes[-1].patches
+    figure = pictures._draw_states(told)
+    assert {image.get_alpha() for axis in figure.axes for image in axis.get_images()} == {1.0}
