@@ -78,12 +78,17 @@ class Variant:
     learning_rate: float = 1e-3
     unroll: int = 3
 
-    def recipe(self, data: EpisodeDataset) -> JointRecipe:
-        """The recipe, with the recipe's own steps of stage 1 where they are to be measured."""
+    def recipe(self, data: EpisodeDataset, windows: int) -> JointRecipe:
+        """The recipe, with the recipe's own steps of stage 1 where they are to be measured.
+
+        Args:
+            data: the episodes.
+            windows: per step of stage 1.
+        """
         grid = "grid" in self.model
         recipe = RECIPES["joint_grid" if grid else "joint"](data)
         assert isinstance(recipe, JointRecipe)
-        first = replace(recipe.encoder, batch=64, learning_rate=self.learning_rate)
+        first = replace(recipe.encoder, batch=windows, learning_rate=self.learning_rate)
         steps, batch = (2_500, 128) if grid else (5_000, 512)
         return replace(
             recipe,
@@ -153,11 +158,11 @@ def train_one(name: str, arguments: argparse.Namespace) -> None:
     """Train one variant; its folder then holds `model` in half precision and `metrics.json`."""
     variant = VARIANTS[name]
     data = EpisodeDataset(*(arguments.out / folder for folder in DATA[variant.world]))
-    recipe = variant.recipe(data)
+    recipe = variant.recipe(data, arguments.windows)
     begun = arguments.out / f"{name}.json"
     if not begun.is_file():
-        steps = round(arguments.share * recipe.encoder.steps)
-        if variant.steps is None:
+        steps = round(arguments.share * (arguments.steps or recipe.encoder.steps))
+        if variant.steps is None and arguments.steps is None:
             each = seconds_of_a_step(recipe, data, arguments.device, arguments.timed)
             steps = round(60 * arguments.minutes / each)
             print(f"{name}: {1000 * each:.1f} ms a step, {steps} steps", flush=True)
@@ -185,6 +190,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--minutes", type=float, default=4.0, help="of stage 1, for every variant of Push-T")
+    parser.add_argument("--steps", type=int, help="of stage 1. Default: 2,000 for Wall and maze, else by --minutes")
+    parser.add_argument("--windows", type=int, default=64, help="of frames, per step of stage 1")
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU, per model")
     parser.add_argument("--variant", action="append", choices=VARIANTS, help="name; repeat it. Default: all")
     parser.add_argument("--timed", type=int, default=60, help="steps that the speed is measured on")
     parser.add_argument("--share", type=float, default=1.0, help="of the data and of the fixed steps, to try it out")
@@ -192,7 +200,7 @@ def main() -> None:
     arguments = parser.parse_args()
     names = arguments.variant or list(VARIANTS)
     if arguments.alone:
-        torch.set_num_threads(2)
+        torch.set_num_threads(arguments.threads)
         torch.set_float32_matmul_precision("high")
         train_one(names[-1], arguments)
         return
