@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,8 @@ class CollectSettings:
             half-ranges of the action; only with policy "planner".
         steps: environment steps in all, rounded up to whole shards and episodes.
         episode_length: steps of an episode, unless it ends before.
-        shard_steps: steps in one shard, at least; its last episode is finished.
+        shard_steps: steps in one shard, at least; its last episode is finished. Where fewer are asked for, shards are
+            smaller; data that grow keep to the shards that they began with.
         resolution: height and width of pictures.
         pixels: record pictures of what the environment renders, if its observations hold none; else these are recorded
             as vectors.
@@ -141,9 +142,11 @@ def collect(
     if workers is not None and workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
     out = Path(out)
+    older = read_meta(out) if (out / META_NAME).exists() else None
+    size = min(settings.shard_steps, -(-settings.steps // len(settings.env_ids)))
+    settings = replace(settings, shard_steps=size if older is None else older["settings"].get("shard_steps", size))
     asked = json.loads(json.dumps(asdict(settings)))
     weights = None if settings.model is None else model_digest(load_world_model(settings.model))
-    older = read_meta(out) if (out / META_NAME).exists() else None
     if older is not None:
         # Data collected before there was a choice say nothing of these.
         before: dict[str, Any] = {"model": None, "noise": 0.0, "pixels": False, "expert_kwargs": []}

@@ -89,6 +89,19 @@ def test_data_grows_but_never_mixes(folder, tmp_path) -> None:  # type: ignore[n
         collect(settings(seed=4, resolution=24), grown, workers=1)
 
 
+def test_no_more_is_collected_than_was_asked_for(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    few = settings(steps=60, shard_steps=5000)
+    one = collect(few, tmp_path / "d", workers=1)
+    assert list(EpisodeDataset(one).lengths) == [31, 31]
+    collect(settings(steps=100, shard_steps=5000), one, workers=1)  # grows by what was a shard at the beginning
+    assert list(EpisodeDataset(one).lengths) == [31] * 4
+    collect(few, one, workers=1)
+    assert list(EpisodeDataset(one).lengths) == [31] * 4
+    both = settings(env_ids=(REACH, "grasp_envs:grasp_envs/PushT-v0"), steps=60, shard_steps=5000)
+    collect(both, tmp_path / "two", workers=1)
+    assert len(list((tmp_path / "two").glob("shard-*"))) == 2  # each environment has its turn
+
+
 def test_several_folders_are_one_data_set(folder, tmp_path) -> None:  # type: ignore[no-untyped-def]
     random = collect(settings(policy="random", seed=4), tmp_path / "random", workers=1)
     both = EpisodeDataset(folder, random)
