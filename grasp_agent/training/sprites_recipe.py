@@ -24,11 +24,27 @@ from grasp_agent.training.recipe import RecipeStage, Run, register_recipe, task_
 from grasp_agent.training.sprites import SpritesTask
 from grasp_agent.training.survey import survey
 
-COVERED = 0.9
-"""Share of the data's actions that lie within the model's action limit: of larger ones it has seen too few."""
+MOST, NEARLY_ALL = 0.9, 0.99
+"""Shares of the data's actions; one of them lies within the model's action limit, see `covered`."""
+RARE = 0.5
+"""Actions are rare where there are fewer of them, for the same range of sizes, than this share of what most are."""
 
 HUBER = 0.02
 """Errors of the dynamics up to a 1250th of a picture count squared: fine pushes are about as small."""
+
+
+def covered(sizes: NDArray[np.floating[Any]]) -> float:
+    """How large an action the data cover: of larger ones a model has seen too few.
+
+    Nearly all sizes are covered where large ones are as frequent as others, as random actions are up to their bound.
+    Where the largest are rare, as with an expert that hardly ever hurries, only most sizes are.
+
+    Args:
+        sizes: largest number in each action, [N].
+    """
+    most, nearly_all = (float(x) for x in np.quantile(sizes, (MOST, NEARLY_ALL)))
+    rare = (NEARLY_ALL - MOST) * most < RARE * MOST * (nearly_all - most)  # as densities, without their denominators
+    return most if rare else nearly_all
 
 
 @dataclass(frozen=True)
@@ -65,7 +81,7 @@ class SpritesRecipe(HeadsRecipe):
             colours=found.whitening.shape[1],
             action_dim=moves.shape[1],
             action_scale=round(float(np.abs(moves).mean()) or 1.0, 4),
-            action_limit=round(float(np.quantile(np.abs(moves).max(1), COVERED)), 4) or None,
+            action_limit=round(covered(np.abs(moves).max(1)), 4) or None,
             dynamics_hidden=self.dynamics_hidden,
             proposal_hidden=self.proposal_hidden,
             look_ahead=task_of(data).look_ahead,

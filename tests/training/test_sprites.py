@@ -23,6 +23,7 @@ from grasp_agent.training import SpritesRecipe, train
 from grasp_agent.training.loop import Stage, run_stage
 from grasp_agent.training.recipe import Run
 from grasp_agent.training.sprites import SCALES, SLACK, SpritesTask, multiscale, turned_pictures
+from grasp_agent.training.sprites_recipe import covered
 from grasp_agent.training.survey import survey
 
 SIDE = 48
@@ -290,12 +291,20 @@ def test_a_wrong_turn_is_found_by_drawing(task: SpritesTask) -> None:
     assert float(task._best_headings(picture, background, places, true)[1]) == 0.0
 
 
-def test_nine_in_ten_actions_lie_within_the_models_limit(tmp_path: Path) -> None:
+def test_large_actions_are_covered_unless_they_are_rare() -> None:
+    random = np.linspace(0, 2, 2001)  # as frequent as others up to the bound
+    assert covered(random) == pytest.approx(1.98)
+    expert = np.concatenate([np.linspace(0, 0.5, 900), np.linspace(0.5, 2, 100)])  # a tenth reaches out far
+    assert covered(expert) == pytest.approx(0.5, abs=1e-2)
+    assert covered(np.array([0.3] * 5 + [1.0] * 95)) == 1.0 and covered(np.zeros(10)) == 0.0
+
+
+def test_the_models_limit_is_what_the_actions_cover(tmp_path: Path) -> None:
     data = episodes(tmp_path / "data", [disk], count=20)
     model = tiny().build(data, np.arange(16), np.arange(16, 20))
     taken = np.abs(data.actions[data.windows(np.arange(16), 2)]).max(1)  # an episode's last action is none
     assert model.action_limit is not None
-    assert np.mean(taken <= model.action_limit) == pytest.approx(0.9, abs=0.02)
+    assert model.action_limit == pytest.approx(covered(taken), abs=1e-4) and taken.max() > 0
 
 
 # ---- the whole training
