@@ -8,7 +8,9 @@
    model's card says it. A run that was stopped goes on with the steps that it began with.
 3. a table: what probes read of the pose, at once and after prediction. Simulator states serve this alone.
 
-Weights are stored in half precision.
+Weights are stored in half precision. A model that is there already can be taught how many steps lie between states:
+
+    python benchmarks/joint_embeddings.py --out runs/distances --device cpu --variant wall_vector --initial wall-vector
 
 Sizes: `vit_vector` is LeWorldModel's (ViT-tiny, 192 numbers; arXiv 2603.19312), `vit_grid` DINO-WM's (14 x 14 cells;
 arXiv 2411.04983), both on frames of 64 pixels. Wall and the U-maze need smaller encoders.
@@ -167,12 +169,16 @@ def train_one(name: str, arguments: argparse.Namespace) -> None:
             steps = round(60 * arguments.minutes / each)
             print(f"{name}: {1000 * each:.1f} ms a step, {steps} steps", flush=True)
         write_json(begun, {"steps": max(1, steps)})
-    steps = json.loads(begun.read_text())["steps"]
+    # A model to begin from is kept as it is, and learns distances; any other learns everything.
+    steps, share = json.loads(begun.read_text())["steps"], arguments.share
+    if arguments.initial:
+        steps = share = 0
+        recipe = replace(recipe, detours=True)
     recipe = replace(
         recipe,
         encoder=replace(recipe.encoder, steps=steps),
-        dynamics=replace(recipe.dynamics, steps=round(arguments.share * recipe.dynamics.steps)),
-        proposal=replace(recipe.proposal, steps=round(arguments.share * recipe.proposal.steps)),
+        dynamics=replace(recipe.dynamics, steps=round(share * recipe.dynamics.steps)),
+        proposal=replace(recipe.proposal, steps=round(share * recipe.proposal.steps)),
     )
     began = time.perf_counter()
 
@@ -181,7 +187,7 @@ def train_one(name: str, arguments: argparse.Namespace) -> None:
             shown = "  ".join(f"{k} {v:.4f}" for k, v in terms.items())
             print(f"{name} {time.perf_counter() - began:.0f}s {stage} {step}/{steps}  {shown}", flush=True)
 
-    train(data, recipe, arguments.out / name, arguments.device, on_log=say)
+    train(data, recipe, arguments.out / name, arguments.device, arguments.initial, on_log=say)
     halve(arguments.out / name / "model")
 
 
@@ -193,6 +199,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of stage 1. Default: 2,000 for Wall and maze, else by --minutes")
     parser.add_argument("--windows", type=int, default=64, help="of frames, per step of stage 1")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU, per model")
+    parser.add_argument("--initial", help="a model of the variant's sizes that is to learn distances in steps alone")
     parser.add_argument("--variant", action="append", choices=VARIANTS, help="name; repeat it. Default: all")
     parser.add_argument("--timed", type=int, default=60, help="steps that the speed is measured on")
     parser.add_argument("--share", type=float, default=1.0, help="of the data and of the fixed steps, to try it out")
