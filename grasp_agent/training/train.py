@@ -116,6 +116,7 @@ def _run(run: Run, recipe: Recipe, device: str | torch.device, on_log: OnLog | N
     """Train the stages, each from where it was, and write the model and what is told of it."""
     half = torch.device(device).type == "cuda"
     stages = recipe.stages()
+    run.model.eval()  # what is kept must not learn the statistics of batches while data are encoded with it
     for i, stage in enumerate(stages):
         schedule, which = stage.schedule, f"stage {i + 1} of {len(stages)}, {stage.trains}"
         if schedule.steps == 0:
@@ -124,7 +125,6 @@ def _run(run: Run, recipe: Recipe, device: str | torch.device, on_log: OnLog | N
         task = stage.task(run)
         run.say(f"{which}: {schedule.steps} steps of {schedule.batch} {stage.samples}")
         run_stage(schedule, task, run.folder, recipe.seed + i, on_log, half)
-        run.model.eval()
 
     metrics: dict[str, Any] = {
         "frames": len(run.data),

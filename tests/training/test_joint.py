@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -223,6 +224,20 @@ def test_prediction_alone_folds_the_latent_and_the_regulariser_prevents_it(
         ranks[weight] = float((-(share * share.clamp_min(1e-9).log()).sum()).exp())  # of 8
     assert ranks[10.0] > 5.5
     assert ranks[0.0] < 0.7 * ranks[10.0]
+
+
+def test_a_kept_encoder_does_not_learn_the_statistics_of_batches(
+    pusht_data: EpisodeDataset, tiny_joint: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = tiny_joint(steps=4)
+    train(pusht_data, recipe, tmp_path / "one")
+    further = replace(recipe, encoder=replace(recipe.encoder, steps=0))
+    train(pusht_data, further, tmp_path / "two", initial=tmp_path / "one" / "model")
+    one, two = (load_world_model(tmp_path / name / "model").state_dict() for name in ("one", "two"))
+    kept = [name for name in one if name.startswith(("encoder.", "whitening."))]
+    assert any("running_mean" in name for name in kept)
+    assert all(torch.equal(one[name], two[name]) for name in kept)
+    assert any(not torch.equal(one[name], two[name]) for name in one if name.startswith("dynamics."))
 
 
 def test_weights_are_checked() -> None:
