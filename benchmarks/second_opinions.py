@@ -35,7 +35,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from trust import SMALLEST, Disturbed, telling
+from trust import Disturbed, telling
 
 from grasp_agent import GRASP, Budget, GRASPAgent, Problem
 from grasp_agent.benchmark.counting import CountingModel
@@ -51,7 +51,7 @@ from grasp_agent.planning import RobustChoice, rollout, solve
 from grasp_agent.planning.combine.multi_start import Search
 from grasp_agent.planning.rollout import environment_units, true_cost
 from grasp_agent.planning.solve import finish
-from grasp_agent.training.dynamics import DynamicsTask, FrameWindows, unrolled
+from grasp_agent.training.dynamics import DynamicsTask, LatentWindows, unrolled
 from grasp_agent.training.loop import Batch, Losses, Stage, run_stage
 from grasp_agent.training.representation import encode_dataset
 from grasp_agent.training.sprites_recipe import HUBER, SpritesRecipe
@@ -65,6 +65,8 @@ STEPS = 50
 
 HELD_OUT = SpritesRecipe.held_out
 WEIGHTS = (3.0, 10.0, 30.0, 100.0)
+INVERSE = Stage("inverse", steps=4_000, batch=512, learning_rate=1e-3)
+Latents = NDArray[np.float32]
 LENGTH = 5.0
 """Latent units that count as 1 where places are given to a network, as in the models' own dynamics."""
 
@@ -173,40 +175,15 @@ class Opinions(RobustChoice):
 # ----- training ---------------------------------------------------------------------------------------------
 
 
-class Windows(FrameWindows):
-    """Windows of latents and actions around frames of the data; see `FrameWindows`.
+class InverseTask(LatentWindows):
+    """Batches and losses of the inverse dynamics: real steps of some episodes, and the actions that made them."""
 
-    Args:
-        model: whose history and action block they follow.
-        data: actions and episode boundaries.
-        latents: of all frames, [F, D].
-    """
-
-    def __init__(self, model: SpritesModel, data: EpisodeDataset, latents: NDArray[np.float32]) -> None:
-        super().__init__(model, data)
-        self.latents = torch.from_numpy(latents)
-
-    def window(self, present: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """Around the present frames [B]: states [B, h + steps, D], actions [B, h + steps - 1, A]."""
-        numbers, actions = self.numbers(present, steps)
-        return self.latents[numbers], actions
-
-
-class InverseTask:
-    """Batches and losses of the inverse dynamics: real steps, and the actions that made them.
-
-    Args:
-        windows: of the data.
-        presents: frames to step from.
-        module: what is trained.
-        batch: steps in a batch.
-    """
-
-    def __init__(self, windows: Windows, presents: NDArray[np.int64], module: InverseDynamics, batch: int) -> None:
-        self.windows, self.presents, self.module, self.batch = windows, presents, module, batch
+    def __init__(self, model: Any, data: EpisodeDataset, latents: Latents, episodes: NDArray[np.int64]) -> None:
+        super().__init__(model, data, latents)
+        self.module, self.presents = InverseDynamics(model), data.windows(episodes, 2)
 
     def draw(self, generator: np.random.Generator) -> Batch:
-        states, actions = self.windows.window(torch.from_numpy(generator.choice(self.presents, self.batch)), 1)
+        states, actions = self.window(torch.from_numpy(generator.choice(self.presents, INVERSE.batch)), 1)
         return states, actions[:, -1]
 
     def losses(self, batch: Batch, progress: float) -> Losses:
@@ -214,23 +191,21 @@ class InverseTask:
         return {"loss": functional.mse_loss(self.module(states), actions)}
 
 
-def inverse_dynamics(model: SpritesModel, data: EpisodeDataset, windows: Windows, steps: int, work: Path) -> Any:
+def inverse_dynamics(model: SpritesModel, data: EpisodeDataset, latents: Latents, work: Path) -> Any:
     """g, trained on the real steps of the episodes that the model was trained on."""
     torch.manual_seed(0)
-    stage = Stage("inverse", steps=steps, batch=512, learning_rate=1e-3)
-    task = InverseTask(windows, data.windows(data.split(HELD_OUT)[0], 2), InverseDynamics(model), stage.batch)
-    run_stage(stage, task, work, seed=0)
+    task = InverseTask(model, data, latents, data.split(HELD_OUT)[0])
+    run_stage(INVERSE, task, work, seed=0)
     return task.module.requires_grad_(False).eval()
 
 
-def further_member(model: SpritesModel, data: EpisodeDataset, latents: Any, steps: int, work: Path, seed: int) -> Any:
+def further(model: SpritesModel, data: EpisodeDataset, latents: Latents, steps: int, work: Path, seed: int) -> Any:
     """A model with the same encoder, whose dynamics began from other weights and saw other batches."""
-    recipe = SpritesRecipe()
+    recipe, folder = SpritesRecipe(), work / f"member{seed}"
+    folder.mkdir(exist_ok=True)
     torch.manual_seed(seed)
     member: Any = SpritesModel(model.config).requires_grad_(False)
     member.dynamics.requires_grad_(True)
-    folder = work / f"member{seed}"
-    folder.mkdir(exist_ok=True)
     stage, training = replace(recipe.dynamics, steps=steps), data.split(HELD_OUT)[0]
     task = DynamicsTask(member, data, latents, training, stage.batch, recipe.unroll, symmetry=False, huber=HUBER)
     run_stage(stage, task, folder, seed=seed)
@@ -342,9 +317,11 @@ def compare(goals: Goals, members: tuple[Any, ...], doubted: Doubted, results: d
 
 
 @torch.inference_mode()
-def tells(model: Any, members: Sequence[Any], inverse: Any, windows: Windows, starts: Any) -> list[dict[str, Any]]:
-    """How well each doubt tells which rollouts of recorded actions go wrong. Errors are in hundredths of the spread."""
-    states, actions = windows.window(torch.from_numpy(starts), STEPS)
+def tells(model: Any, members: Sequence[Any], inverse: Any, data: Any, latents: Latents) -> list[dict[str, Any]]:
+    """How well each doubt tells which rollouts of held-out actions go wrong. Errors are in hundredths of the spread."""
+    starts = data.windows(data.split(HELD_OUT)[1], STEPS + 1)
+    some = np.sort(np.random.default_rng(0).choice(starts, min(1000, len(starts)), replace=False))
+    states, actions = LatentWindows(model, data, latents).window(torch.from_numpy(some), STEPS)
     h = model.history
     history, real = states[:, :h], states[:, h:]
     unit = float(real.flatten(0, 1).std(0).square().sum().sqrt()) / 100
@@ -367,7 +344,7 @@ def tells(model: Any, members: Sequence[Any], inverse: Any, windows: Windows, st
             "error_of_further": round(float(errors[1:, :, t - 1].median(dim=1).values.mean()), 1),
             "residual": round(float(foreseen[:, :t].mean()), 4),
             "residual_of_real_steps": round(float(known[:, :t].mean()), 4),
-            "tells": {k: round(telling(x[:, t - 1] + SMALLEST, errors[0, :, t - 1]), 3) for k, x in doubts.items()},
+            "tells": {k: round(telling(x[:, t - 1], errors[0, :, t - 1]), 3) for k, x in doubts.items()},
         }
         for t in (10, 25, STEPS)
     ]
@@ -413,10 +390,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=10000, help="of the first goal")
     parser.add_argument("--tuning-goals", type=int, default=24, help="for the weight, seeds from 20000 on")
     parser.add_argument("--tune-only", action="store_true", help="leave the goals of the table alone")
-    parser.add_argument("--iterations", type=int, default=10, help="of GRASP()")
-    parser.add_argument("--members", type=int, default=4, help="further dynamics")
-    parser.add_argument("--steps", type=int, default=3000, help="optimiser steps of each; the recipe's are 8,000")
-    parser.add_argument("--inverse-steps", type=int, default=4000, help="optimiser steps of the inverse dynamics")
+    parser.add_argument("--iterations", type=int, default=12, help="of GRASP()")
+    parser.add_argument("--members", type=int, default=2, help="further dynamics")
+    parser.add_argument("--steps", type=int, default=1000, help="optimiser steps of each; the recipe's are 8,000")
     options = parser.parse_args()
     torch.set_num_threads(1)
     work, path = options.work / options.model, options.out / "results.json"
@@ -428,20 +404,16 @@ def main() -> None:
         with replacing(work / "latents.npy") as unfinished:
             np.save(unfinished, encode_dataset(model, data))
     latents = np.load(work / "latents.npy")
-    windows = Windows(model, data, latents)
-    inverse = inverse_dynamics(model, data, windows, options.inverse_steps, work)
-    numbers = range(1, options.members + 1)
-    members = [further_member(model, data, latents, options.steps, work, seed) for seed in numbers]
+    inverse = inverse_dynamics(model, data, latents, work)
+    members = [further(model, data, latents, options.steps, work, seed) for seed in range(1, options.members + 1)]
 
-    names = ("goals", "seed", "tuning_goals", "iterations", "members", "steps", "inverse_steps")
+    names = ("goals", "seed", "tuning_goals", "iterations", "members", "steps")
     settings = {name: getattr(options, name) for name in names}
     results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"settings": settings, "rows": {}}
     if results["settings"] != settings:
         raise SystemExit(f"{path} was begun with {results['settings']}; choose another folder")
-    starts = data.windows(data.split(HELD_OUT)[1], STEPS + 1)
-    starts = np.sort(np.random.default_rng(0).choice(starts, min(1000, len(starts)), replace=False))
     if "tells" not in results:
-        results["tells"] = tells(model, members, inverse, windows, starts)
+        results["tells"] = tells(model, members, inverse, data, latents)
     if "tuning" not in results:
         tuning_goals = Goals(model, MAZES[options.model], range(20000, 20000 + options.tuning_goals))
         results["tuning"] = tuned(tuning_goals, inverse, options.iterations)
