@@ -162,7 +162,8 @@ class Opinions(RobustChoice):
         plain = replace(problem, objective=objective.plain) if isinstance(objective, Doubted) else problem
         if self.members:
             costs = torch.stack([true_cost(replace(plain, model=member), u)[0] for member in self.members])
-            cost = costs.amax(0) if self.worst else costs.median(0).values
+            middle = costs.sort(0).values[(len(costs) - 1) // 2 : len(costs) // 2 + 1].mean(0)
+            cost = costs.amax(0) if self.worst else middle
         else:
             cost = super().cost_under_noise(plain, u, keys)
         if isinstance(objective, Doubted):  # of the undisturbed rollout: noise itself looks like no real step
