@@ -40,6 +40,7 @@ from grasp_agent.core.types import WorldModel
 from grasp_agent.evaluation.statistics import mcnemar_exact, wilson_interval
 from grasp_agent.files.atomic import write_json
 from grasp_agent.models import load_world_model
+from grasp_agent.objectives import default_objective
 from grasp_agent.planning import (
     CEM,
     ICEM,
@@ -151,7 +152,8 @@ class Goals:
         self.observations = {key: np.stack([one[key] for one in seen]) for key in ("pixels", "goal")}
 
     def problem(self, proposals: bool = False, horizon: int | None = None) -> Problem:
-        agent = GRASPAgent(CountingModel(self.model, proposals), self.env.action_space)
+        counting, objective = CountingModel(self.model, proposals), default_objective(self.model)
+        agent = GRASPAgent(counting, self.env.action_space, objective=objective)
         return agent.problem(self.observations, horizon or self.horizon)
 
     def play(self, actions: Tensor) -> list[bool]:
