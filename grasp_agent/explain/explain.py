@@ -94,7 +94,8 @@ class Explanation:
         plan: for one problem (B = 1).
         snapshots: of the planner: at the beginning, after each third of the iterations, at the end.
         cost_trace: best true rollout cost after 0, 1, ... iterations, [iterations + 1].
-        prediction_error: mean squared gap between rollout and encoded real frames, [T + 1].
+        prediction_error: mean squared gap between rollout and encoded real frames, [T + 1]; shorter, as all that is
+            real, where the episode ended before the plan did.
         replay: what became of it.
         goal: the goal's picture, uint8 [side, side, 3].
         report: settings, costs, success and errors as JSON can hold them; costs that are not finite are None.
@@ -166,7 +167,7 @@ def explain(
 
     with torch.no_grad():
         seen = model.encode(torch.from_numpy(replay.frames).to(plan.states.device))
-    prediction_error = (plan.states[0] - seen).flatten(1).square().mean(1).cpu().numpy()
+    prediction_error = (plan.states[0, : len(seen)] - seen).flatten(1).square().mean(1).cpu().numpy()
     report = {
         "settings": {
             "environment": where.env_id,

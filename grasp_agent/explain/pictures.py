@@ -86,7 +86,7 @@ def _draw_states(explanation: Explanation) -> Figure:
             f"plan: {len(explanation.report['actions'])} environment steps, {settings['horizon']} model steps\n"
             "executed open loop (no replanning)"
         )
-        if believed < len(explanation.report["actions"]):
+        if believed < moments[-1] * model.action_block:
             words += f"\nframed in orange: later than step {believed:.0f}, where the model is no longer to be believed"
         _beside(axes[0, 1], 1.15, 0.5, words, ha="left", va="center", fontsize=9, color=_FAINT)
     for row, (label, measure, pictures) in enumerate(rows, start=1):
@@ -241,7 +241,9 @@ def _draw_errors(axis: Axes, explanation: Explanation) -> None:
     for shade, shot in zip(_SHADES[-len(shots) :], shots, strict=True):
         if shot.defects is not None:
             name = f"defect, {_when(shot)}"
-            axis.plot(at, _finite(shot.defects), color=shade, marker=".", markersize=3, linewidth=1.2, label=name)
+            axis.plot(
+                at, _finite(shot.defects)[: len(at)], color=shade, marker=".", markersize=3, linewidth=1.2, label=name
+            )
     axis.plot(at, error, ".-", color=_PREDICTED, label="rollout against real frames")
     believed = _believed(explanation)
     if believed < at[-1]:
@@ -272,7 +274,7 @@ def _draw_path(explanation: Explanation) -> Figure:
     unit = next((unit for _, unit in _measures(task)), None)
     looks = {"real": (_REAL, "-", 2.0), "predicted": (_PREDICTED, "--", 1.0)}
     figure = Figure(figsize=(10, 5.6), layout="constrained")
-    titles = ("before the plan", f"after {len(explanation.report['actions'])} steps")
+    titles = ("before the plan", f"after {len(explanation.replay.infos) - 1} steps")
     axes = figure.subplots(1, 2)
     for axis, scene, title in zip(axes, scenes, titles, strict=True):
         height, width = (task.scene_side or side for side in scene.shape[:2])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from dot_world import ENV_ID as DOT
-from dot_world import register
+from dot_world import DotEnv, register
 from tiny_model import TINY
 from torch import Tensor
 
@@ -23,7 +23,7 @@ from grasp_agent.explain.explain import Explanation, explain, follow
 from grasp_agent.explain.pictures import save_explanation
 from grasp_agent.models import LatentWorldModel, WorldModelConfig, save_pretrained
 from grasp_agent.objectives.goal_distance import GoalDistance
-from grasp_agent.planning import CEM, GRASP, GradientDescent, MultiStart, begin, rollout, solve
+from grasp_agent.planning import CEM, GRASP, Alternate, GradientDescent, Lifted, MultiStart, begin, rollout, solve
 from grasp_agent.rollouts.environments import make_env
 from grasp_agent.rollouts.goal_env import GoalEnv
 
@@ -195,7 +195,7 @@ def test_costs_that_are_not_finite_are_drawn_and_written(tmp_path: Path) -> None
         (
             ["--model", "pusht-v9"],
             "unknown world model 'pusht-v9': expected one of ['medium-maze', 'pusht', 'pusht-grid', 'pusht-pose',"
-            " 'umaze', 'umaze-vector', 'wall', 'wall-vector']",
+            " 'umaze', 'umaze-vector', 'wall', 'wall-grid', 'wall-vector']",
         ),
         (["--iterations", "0"], "iterations: expected 1 or more, got 0"),
         (["--horizon", "-2"], "horizon: expected 1 or more, got -2"),
@@ -231,6 +231,33 @@ def test_a_plan_in_an_environment_that_sets_its_own_goals(tmp_path: Path) -> Non
         last, *_, info = env.step(np.array(action, np.float32))
     assert found.report["real"]["success"] == info["is_success"]
     assert np.array_equal(found.replay.frames[-1], last["pixels"])
+    save_explanation(found, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+
+
+class Impatient(DotEnv):
+    """The dot's world, over after two steps."""
+
+    def step(self, action: Any) -> Any:
+        observation, reward, _, truncated, info = super().step(action)
+        self.moves = getattr(self, "moves", 0) + 1
+        return observation, reward, self.moves >= 2, truncated, info
+
+    def reset(self, **options: Any) -> Any:
+        self.moves = 0
+        return super().reset(**options)
+
+
+def test_an_episode_may_end_before_the_plan_does(tmp_path: Path) -> None:
+    gym.register("tests/Impatient-v0", Impatient)
+    world = model_of(replace(TINY, layout="free", state_size=4))
+    try:
+        where = GoalEnv("tests/Impatient-v0")
+        planner = MultiStart(Alternate(Lifted(), GradientDescent(), steps=(1, 1)), 2)
+        found = explain(world, planner, SEED, where=where, horizon=6, iterations=2)
+    finally:
+        del gym.registry["tests/Impatient-v0"]
+    assert len(found.report["actions"]) == 6 and len(found.replay.frames) == len(found.prediction_error) == 3
     save_explanation(found, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
