@@ -1,4 +1,4 @@
-"""The shipped vector latents of Wall and the U-maze: what they foresee, and where the walls are in it."""
+"""The shipped large latents of Wall and the U-maze: what they foresee, and where the walls are in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from grasp_agent.core.capabilities import proposes
 from grasp_agent.models import JointEmbeddingModel, load_world_model
 from grasp_agent.planning import GRASP
 
-WORLDS = {"wall-vector": "grasp_envs/Wall-v0", "umaze-vector": "grasp_envs/PointMaze-v0"}
+WORLDS = {
+    "wall-vector": "grasp_envs/Wall-v0",
+    "wall-grid": "grasp_envs/Wall-v0",
+    "umaze-vector": "grasp_envs/PointMaze-v0",
+}
 
 
 def loaded(name: str) -> JointEmbeddingModel:
@@ -24,7 +28,7 @@ def loaded(name: str) -> JointEmbeddingModel:
 
 
 def played(model: JointEmbeddingModel, env_id: str, start: list[float], push: list[float], blocks: int) -> Tensor:
-    """Latents of the frames after every block of equal pushes, [blocks + 1, D]; the first is where it begins."""
+    """Latents of the frames after every block of equal pushes, [blocks + 1, *S]; the first is where it begins."""
     env = gym.make(f"grasp_envs:{env_id}", obs_type="pixels", resolution=64)
     observation, _ = env.reset(seed=20_000, options={"state": start})
     frames = [observation["pixels"]]
@@ -42,6 +46,8 @@ def played(model: JointEmbeddingModel, env_id: str, start: list[float], push: li
     [
         ("wall-vector", [10.0, 30.0], [0.8, 0.5]),
         ("wall-vector", [24.0, 45.0], [1.0, 0.0]),  # into the wall, where it stays
+        ("wall-grid", [10.0, 30.0], [0.8, 0.5]),
+        ("wall-grid", [24.0, 45.0], [1.0, 0.0]),
         ("umaze-vector", [1.4, 3.5], [0.1, 0.0]),
     ],
 )
@@ -62,12 +68,13 @@ def test_it_foresees_where_pushes_lead(name: str, start: list[float], push: list
 @pytest.mark.parametrize(("name", "env_id"), WORLDS.items())
 def test_it_plans_without_jacobians_and_says_what_it_is_of(name: str, env_id: str) -> None:
     model = loaded(name)
-    assert model.state_shape == (128,) and proposes(model)
+    grid = name == "wall-grid"
+    assert model.state_shape == ((16, 32) if grid else (128,)) and proposes(model) != grid
     assert GRASP.for_model(model) == GRASP.large_latent()
     assert model.trained_on[0]["env_ids"] == [f"grasp_envs:{env_id}"]
 
 
-@pytest.mark.parametrize(("name", "steps"), [("wall-vector", 25), ("umaze-vector", 50)])
+@pytest.mark.parametrize(("name", "steps"), [("wall-vector", 25), ("wall-grid", 45), ("umaze-vector", 50)])
 def test_plans_look_as_far_as_it_says(name: str, steps: int) -> None:
     model = loaded(name)
     agent = GRASPAgent(model, spaces.Box(-1.0, 1.0, (2,), np.float32))
