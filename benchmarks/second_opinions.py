@@ -35,7 +35,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from trust import Disturbed, telling
+from trust import spread_under_noise, telling
 
 from grasp_agent import GRASP, Budget, GRASPAgent, Problem
 from grasp_agent.benchmark.counting import CountingModel
@@ -328,16 +328,10 @@ def tells(model: Any, members: Sequence[Any], inverse: Any, data: Any, latents: 
     unit = float(real.flatten(0, 1).std(0).square().sum().sqrt()) / 100
     paths = torch.stack([unrolled(one, history, actions, STEPS) for one in (model, *members)])
     errors = (paths - real).norm(dim=3) / unit  # [1 + members, N, T]
-    # as in trust.py: off at the start by what encoder and one step err by, then by a tenth of every move
-    shift = float(errors[0, :, 0].median()) * unit / model.state_shape[0] ** 0.5
-    squares = torch.zeros_like(errors[0])
-    for sample in range(8):
-        begin = history + shift * torch.randn(history.shape, generator=torch.Generator().manual_seed(100 + sample))
-        disturbed: Any = Disturbed(model, 0.1, sample)
-        squares += (unrolled(disturbed, begin, actions, STEPS) - paths[0]).square().sum(2)
+    noise = spread_under_noise(model, history, actions, paths[0], float(errors[0, :, 0].median()) * unit)
     foreseen, known = (inverse.residuals(torch.cat([history, x], 1), actions[:, h - 1 :]) for x in (paths[0], real))
     sums = foreseen.cumsum(1)
-    doubts = {"noise": squares.sqrt(), "ensemble": paths.var(0).sum(2).sqrt(), "residual": sums}
+    doubts = {"noise": noise, "ensemble": paths.var(0).sum(2).sqrt(), "residual": sums}
     return [
         {
             "ahead": t,

@@ -71,6 +71,30 @@ def telling(bounds: Tensor, errors: Tensor, pairs: int = 20_000) -> float:
     return float((larger > 0).float().mean() + 0.5 * (larger == 0).float().mean())
 
 
+def spread_under_noise(
+    model: Any, history: Tensor, actions: Tensor, plain: Tensor, off: float, samples: int = 8, noise: float = 0.1
+) -> Tensor:
+    """How far disturbed rollouts get from the plain one, root mean square, [N, T].
+
+    Args:
+        model: who predicts.
+        history: where the rollouts begin, [N, h, *S].
+        actions: of the rollouts.
+        plain: the undisturbed one, [N, T, *S].
+        off: how far the start is off, as encoder and one step are: shared out to all numbers of a latent.
+        samples: disturbed rollouts.
+        noise: share of a move by which each prediction is off.
+    """
+    shift = off / history[0, 0].numel() ** 0.5
+    squares = torch.zeros(plain.shape[:2])
+    for sample in range(samples):
+        generator = torch.Generator().manual_seed(100 + sample)
+        begin = history + shift * torch.randn(history.shape, generator=generator)
+        disturbed: Any = Disturbed(model, noise, sample)
+        squares += (unrolled(disturbed, begin, actions, plain.shape[1]) - plain).flatten(2).square().sum(2)
+    return (squares / samples).sqrt()
+
+
 @torch.inference_mode()
 def study(model: Any, data: EpisodeDataset, count: int, samples: int, noise: float) -> list[dict[str, Any]]:
     """Errors and bounds by steps ahead; the bounds come from the odd episodes, the errors from the even ones."""
@@ -85,15 +109,8 @@ def study(model: Any, data: EpisodeDataset, count: int, samples: int, noise: flo
     unit = float(real.flatten(0, 1).std(0).square().sum().sqrt()) / 100
     plain = unrolled(model, history, actions, steps)
     errors = (plain - real).flatten(2).norm(dim=2) / unit  # [N, T]
-    # what encoder and one step err by, shared out to all numbers of a latent
-    shift = float(errors[:, 0].median()) * unit / history[0, 0].numel() ** 0.5
-    squares = torch.zeros_like(errors)
-    for sample in range(samples):
-        generator = torch.Generator().manual_seed(100 + sample)
-        begin = history + shift * torch.randn(history.shape, generator=generator)
-        disturbed: Any = Disturbed(model, noise, sample)
-        squares += (unrolled(disturbed, begin, actions, steps) - plain).flatten(2).square().sum(2)
-    spread = (squares / samples).sqrt() / unit + SMALLEST
+    off = float(errors[:, 0].median()) * unit
+    spread = spread_under_noise(model, history, actions, plain, off, samples, noise) / unit + SMALLEST
 
     episode = torch.from_numpy(np.searchsorted(data.starts, chosen, side="right"))
     odd = episode % 2 == 1
