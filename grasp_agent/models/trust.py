@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any
 
-ERRORS = "relative_latent_error_by_step"
+LATENT_ERRORS = "relative_latent_error_by_step"
 """Where the metrics of a training hold these errors: {"5": 0.03, "10": 0.05, ...}, by environment steps ahead."""
 
 BELIEVED = 0.25
@@ -28,7 +28,7 @@ def trusted_steps(metrics: Any) -> int | None:
         The last step before the error passes `BELIEVED`, 0 if the first one does; the last one measured if none does.
         None if nothing was measured.
     """
-    errors = metrics.get(ERRORS) if isinstance(metrics, Mapping) else None
+    errors = metrics.get(LATENT_ERRORS) if isinstance(metrics, Mapping) else None
     if not isinstance(errors, Mapping) or not errors:
         return None
     try:

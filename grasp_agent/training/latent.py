@@ -20,6 +20,7 @@ from grasp_agent.files.atomic import replacing
 from grasp_agent.models.latent.config import WorldModelConfig
 from grasp_agent.models.latent.layout import LAYOUTS, StateLayout
 from grasp_agent.models.latent.model import LatentWorldModel
+from grasp_agent.models.trust import LATENT_ERRORS
 from grasp_agent.training.dynamics import HUBER, DynamicsTask
 from grasp_agent.training.loop import Stage, TrainingTask
 from grasp_agent.training.probes import fit_probes
@@ -162,7 +163,7 @@ def report_on(run: Run, batch: int, layout: StateLayout | None, seed: int) -> di
         metrics["errors_by_step"] = prediction_errors(run.model, validation, truth, known, read)
         save_errors(metrics["errors_by_step"], run.folder / "errors.png")
     if layout is None:
-        metrics["relative_latent_error_by_step"] = latent_errors(run.model, validation)
+        metrics[LATENT_ERRORS] = latent_errors(run.model, validation)
     if run.model.decoder is not None:
         save_rollout_picture(run.model, data, validation, run.folder / "rollouts.png")
     return metrics

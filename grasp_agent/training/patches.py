@@ -25,6 +25,7 @@ from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.models.dino_wm.backbone import load_backbone
 from grasp_agent.models.dino_wm.model import DinoWMConfig, DinoWorldModel
 from grasp_agent.models.frames import PIXEL_KEY
+from grasp_agent.models.trust import LATENT_ERRORS
 from grasp_agent.training.dynamics import FrameWindows, unrolled
 from grasp_agent.training.loop import Batch, Losses, Stage
 from grasp_agent.training.recipe import Recipe, RecipeStage, Run, register_recipe
@@ -133,9 +134,7 @@ def patch_errors(task: PatchTask, unroll: int, windows: int = 500, seed: int = 0
     return {
         "prediction_error": float(error[0] / n),
         "copy_error": float(copied / n),
-        "relative_latent_error_by_step": {
-            str((t + 1) * model.action_block): round(float(e), 4) for t, e in enumerate(relative)
-        },
+        LATENT_ERRORS: {str((t + 1) * model.action_block): round(float(e), 4) for t, e in enumerate(relative)},
     }
 
 

@@ -16,6 +16,7 @@ from grasp_agent.core.capabilities import Readout
 from grasp_agent.data.dataset import EpisodeDataset
 from grasp_agent.files.atomic import replacing
 from grasp_agent.models.latent.model import LatentWorldModel
+from grasp_agent.models.trust import LATENT_ERRORS
 from grasp_agent.training.dynamics import DynamicsTask, unrolled
 from grasp_agent.training.recipe import HORIZONS
 
@@ -154,7 +155,7 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
     """Prediction errors on held-out episodes by how far ahead, as `train` returns them."""
     table = Table(title=f"prediction errors on {metrics['held_out_episodes']} held-out episodes")
     physical: dict[str, Errors] = metrics.get("errors_by_step", {})
-    latents = metrics.get("relative_latent_error_by_step", {})
+    latents = metrics.get(LATENT_ERRORS, {})
     table.add_column("environment steps ahead", justify="right")
     if physical:
         read = ", read by the MLP probe" if latents else ""

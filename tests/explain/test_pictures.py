@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tiny_model import TINY
 
 from grasp_agent.explain import pictures
-from grasp_agent.explain.explain import Explanation, explain
+from grasp_agent.explain.explain import Explanation, explain, plan_table
 from grasp_agent.models import LatentWorldModel
 from grasp_agent.planning import GradientDescent, MultiStart
 from grasp_agent.tasks import DEFAULT_TASK
@@ -142,3 +142,10 @@ def test_nothing_is_shaded_where_all_is_believed_or_nothing_is_known(steps: int 
     assert not pictures._draw_cost(told).axes[-1].patches
     figure = pictures._draw_states(told)
     assert {image.get_alpha() for axis in figure.axes for image in axis.get_images()} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("steps", "caption"), [(2, "the model is to be believed up to step 2"), (5, None), (None, None)]
+)
+def test_the_table_says_so_as_well(steps: int | None, caption: str | None, poses: Explanation) -> None:
+    assert plan_table(trusting(poses, steps).report).caption == caption
