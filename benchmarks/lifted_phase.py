@@ -10,7 +10,14 @@ tables:
   parts  four plans, each the best of eight random ones, and other endings of good plans, the same for every solver.
 
 Time: the seconds of an iteration are measured first, for all goals in one batch on one thread; every planner gets as
-many iterations as fit. So a result depends on the number of iterations only.
+many iterations as fit. So a result depends on the number of iterations only. `--as FOLDER` gives each planner the
+iterations that it had there, in place of a time.
+
+Plans are judged by the model's own distance in steps, if it has one. `--straight` judges them by the straight distance
+of latents instead, and tells what the distance is worth:
+
+    python benchmarks/lifted_phase.py --model wall-grid --seconds 0.6 --out runs/steps
+    python benchmarks/lifted_phase.py --model wall-grid --straight --as runs/steps --out runs/straight
 
 A third part, `reasons.json`, measures what the paper argues with: how much the model amplifies a disturbance of the
 state along the data and in any direction, and how long the gradient of a plan's cost is in its first action, for plans
@@ -36,11 +43,12 @@ from torch import Tensor
 
 from grasp_agent import GRASP, Budget, GradientDescent, GRASPAgent, MultiStart, Problem
 from grasp_agent.benchmark.counting import CountingModel
+from grasp_agent.core.capabilities import distance_weights_of
 from grasp_agent.core.types import WorldModel
 from grasp_agent.evaluation.statistics import mcnemar_exact, wilson_interval
 from grasp_agent.files.atomic import write_json
 from grasp_agent.models import load_world_model
-from grasp_agent.objectives import default_objective
+from grasp_agent.objectives import GoalDistance, default_objective
 from grasp_agent.planning import (
     CEM,
     ICEM,
@@ -62,6 +70,9 @@ WORLDS = {
     "umaze": ("grasp_envs:grasp_envs/PointMaze-v0", 50),
 }
 """Environment, and environment steps that plans span, by how the model's name begins."""
+
+TITLES = {"one": "One plan from zero actions", "parts": "The same parts for every solver"}
+"""Of the tables, by name."""
 
 TURN = (20, 10)
 """Lifted iterations, then gradient steps through the rollout."""
@@ -142,17 +153,21 @@ class Goals:
         model: who predicts.
         name: of the model.
         seeds: of the episodes.
+        straight: judge plans by the straight distance of latents, whatever the model can tell.
     """
 
-    def __init__(self, model: WorldModel, name: str, seeds: Sequence[int]) -> None:
+    def __init__(self, model: WorldModel, name: str, seeds: Sequence[int], straight: bool = False) -> None:
         env_id, steps = next(world for key, world in WORLDS.items() if key in name)
         self.model, self.seeds, self.horizon = model, list(seeds), max(1, round(steps / model.action_block))
+        self.straight = straight
         self.env = gym.make(env_id, obs_type="pixels", resolution=64, max_steps=10_000)
         seen = [self.env.reset(seed=seed)[0] for seed in self.seeds]
         self.observations = {key: np.stack([one[key] for one in seen]) for key in ("pixels", "goal")}
 
     def problem(self, proposals: bool = False, horizon: int | None = None) -> Problem:
-        counting, objective = CountingModel(self.model, proposals), default_objective(self.model)
+        counting = CountingModel(self.model, proposals)
+        straight = GoalDistance(weights=distance_weights_of(self.model))
+        objective = straight if self.straight else default_objective(self.model)
         agent = GRASPAgent(counting, self.env.action_space, objective=objective)
         return agent.problem(self.observations, horizon or self.horizon)
 
@@ -188,8 +203,17 @@ def seconds_of_an_iteration(planner: MultiStart, problem: Problem, rounds: int =
     return (spent - first) / max(1, count - 1) / problem.batch
 
 
-def compare(goals: Goals, table: str, seconds: float, out: Path) -> dict[str, Any]:
-    """Every planner of a table; what `out` holds already is not planned again."""
+def compare(goals: Goals, table: str, seconds: float, out: Path, like: Path | None = None) -> dict[str, Any]:
+    """Every planner of a table; what `out` holds already is not planned again.
+
+    Args:
+        goals: what to plan for.
+        table: "one" or "parts".
+        seconds: per plan.
+        out: folder of the results.
+        like: folder of other results, whose numbers of iterations are taken in place of `seconds`.
+    """
+    known: dict[str, Any] = json.loads((like / f"{table}.json").read_text()) if like else {}
     path = out / f"{table}.json"
     rows: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     make = {"one": one_plan, "parts": with_parts}[table]
@@ -197,8 +221,12 @@ def compare(goals: Goals, table: str, seconds: float, out: Path) -> dict[str, An
         if name in rows:
             continue
         problem = goals.problem(proposals=name == "prior")
-        each = seconds_of_an_iteration(make(100)[name], problem)
-        iterations = 1 if name == "prior" else max(2, round(seconds / each))
+        if name in known:
+            iterations = int(known[name]["iterations"])
+        elif name == "prior":
+            iterations = 1
+        else:
+            iterations = max(2, round(seconds / seconds_of_an_iteration(make(100)[name], problem)))
         began = time.process_time()
         plan, _ = solve(make(iterations)[name], problem, Budget(iterations=iterations))
         spent = time.process_time() - began
@@ -277,13 +305,19 @@ def main() -> None:
     parser.add_argument("--goals", type=int, default=200)
     parser.add_argument("--seed", type=int, default=10000, help="of the first goal")
     parser.add_argument("--seconds", type=float, default=0.3, help="per plan")
+    parser.add_argument("--as", dest="like", type=Path, help="folder of results whose numbers of iterations to take")
+    parser.add_argument("--straight", action="store_true", help="judge plans by the straight distance of latents")
+    parser.add_argument("--table", action="append", choices=TITLES, help="name; repeat it. Default: all")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    goals = Goals(load_world_model(options.model), options.model, range(options.seed, options.seed + options.goals))
+    seeds = range(options.seed, options.seed + options.goals)
+    goals = Goals(load_world_model(options.model), options.model, seeds, options.straight)
     write_json(options.out / "reasons.json", reasons(goals))
-    titles = {"one": "One plan from zero actions", "parts": "The same parts for every solver"}
-    text = [show(title, compare(goals, name, options.seconds, options.out)) for name, title in titles.items()]
+    text = [
+        show(TITLES[name], compare(goals, name, options.seconds, options.out, options.like))
+        for name in options.table or TITLES
+    ]
     (options.out / "table.md").write_text("\n".join(text))
 
 
