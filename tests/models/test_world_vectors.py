@@ -18,6 +18,7 @@ WORLDS = {
     "wall-vector": "grasp_envs/Wall-v0",
     "wall-grid": "grasp_envs/Wall-v0",
     "umaze-vector": "grasp_envs/PointMaze-v0",
+    "umaze-grid": "grasp_envs/PointMaze-v0",
 }
 
 
@@ -49,6 +50,7 @@ def played(model: JointEmbeddingModel, env_id: str, start: list[float], push: li
         ("wall-grid", [10.0, 30.0], [0.8, 0.5]),
         ("wall-grid", [24.0, 45.0], [1.0, 0.0]),
         ("umaze-vector", [1.4, 3.5], [0.1, 0.0]),
+        ("umaze-grid", [1.4, 3.5], [0.1, 0.0]),
     ],
 )
 def test_it_foresees_where_pushes_lead(name: str, start: list[float], push: list[float]) -> None:
@@ -68,13 +70,28 @@ def test_it_foresees_where_pushes_lead(name: str, start: list[float], push: list
 @pytest.mark.parametrize(("name", "env_id"), WORLDS.items())
 def test_it_plans_without_jacobians_and_says_what_it_is_of(name: str, env_id: str) -> None:
     model = loaded(name)
-    grid = name == "wall-grid"
+    grid = name.endswith("-grid")
     assert model.state_shape == ((16, 32) if grid else (128,)) and proposes(model) != grid
     assert GRASP.for_model(model) == GRASP.large_latent()
     assert model.trained_on[0]["env_ids"] == [f"grasp_envs:{env_id}"]
 
 
-@pytest.mark.parametrize(("name", "steps"), [("wall-vector", 25), ("wall-grid", 45), ("umaze-vector", 50)])
+@pytest.mark.parametrize("name", ["wall-grid", "umaze-grid"])
+def test_grids_tell_the_way_round_by_steps(name: str) -> None:
+    """Two places on both sides of a wall are close in a picture and far apart in steps; two in one room are not."""
+    model = loaded(name)
+    wall = WORLDS[name].endswith("Wall-v0")
+    # Wall: left room, behind the wall, and as far away in the same room. U-maze: the same with the corridors.
+    places = [[24.0, 50.0], [42.0, 50.0], [24.0, 32.0]] if wall else [[1.5, 1.5], [1.5, 3.5], [3.5, 1.5]]
+    env = gym.make(f"grasp_envs:{WORLDS[name]}", obs_type="pixels", resolution=64)
+    frames = [env.reset(seed=20_000, options={"state": place})[0]["pixels"] for place in places]
+    env.close()
+    with torch.no_grad():
+        one, behind, same = model.in_steps(model.encode(torch.from_numpy(np.stack(frames))))
+    assert float((one - behind).norm()) > 1.5 * float((one - same).norm())
+
+
+@pytest.mark.parametrize(("name", "steps"), [("wall-vector", 25), ("wall-grid", 45), ("umaze-vector", 50), ("umaze-grid", 50)])
 def test_plans_look_as_far_as_it_says(name: str, steps: int) -> None:
     model = loaded(name)
     agent = GRASPAgent(model, spaces.Box(-1.0, 1.0, (2,), np.float32))
