@@ -7,10 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch
+from gymnasium.utils.env_checker import check_env
 
+from grasp_agent.cli import main
 from grasp_agent.models import LatentWorldModel, WorldModelConfig, save_pretrained
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -66,6 +71,7 @@ def test_examples_are_short_and_all_tested() -> None:
         "compare_with_sb3.py",
         "train_sb3_baseline.py",
         "plan_by_reward.py",
+        "boat.py",
     }
     assert max(found.values()) <= 95 and study <= 450
 
@@ -116,3 +122,40 @@ def test_plan_by_reward_collects_learns_and_compares(tmp_path: Path) -> None:
     assert (tmp_path / "train" / "model" / "config.json").is_file()
     began = (tmp_path / "policy.zip").stat().st_mtime_ns
     assert run("plan_by_reward.py", *small).count("dqn") == 1 and (tmp_path / "policy.zip").stat().st_mtime_ns == began
+
+
+@pytest.fixture
+def boat(monkeypatch: pytest.MonkeyPatch) -> gym.Env:
+    monkeypatch.chdir(EXAMPLES.parent)
+    return gym.make("examples.boat:Boat-v0", render_mode="rgb_array", disable_env_checker=True)
+
+
+def test_the_boat_is_carried_by_the_current_and_lands(boat: gym.Env) -> None:
+    check_env(boat.unwrapped, skip_render_check=True)
+    observation, _ = boat.reset(seed=0)
+    world: Any = boat.unwrapped
+    world.boat, world.goal = np.array([0.5, 0.3]), np.array([0.5, 0.5])
+    observation, _, done, _, info = boat.step(np.zeros(2))
+    np.testing.assert_allclose(world.boat, [0.5, 0.32])  # the current is 0.02 in the middle of the river
+    assert not done and not info["is_success"]
+    centre = np.argwhere(observation["pixels"][..., 0] == 250).mean(0) / 63
+    np.testing.assert_allclose(centre, [0.32, 0.5], atol=0.02)
+    for _ in range(9):
+        *_, done, _, info = boat.step(np.zeros(2))
+    assert done and info["is_success"]
+
+
+def test_a_world_of_forty_lines_is_learned_and_played_by_the_commands(boat: gym.Env, tmp_path: Path) -> None:
+    """What is printed in its docstring, shorter: the commands alone lead from the file to a table and a film."""
+    env, model = ["--env", "examples.boat:Boat-v0"], ["--model", str(tmp_path / "train" / "model")]
+    tiny = [f"--{stage}-steps=2" for stage in ("encoder", "dynamics", "proposal")]
+    commands = (
+        ["collect", *env, "--policy", "random", "--steps", "2000", "--workers", "1", "--out", str(tmp_path / "data")],
+        ["train", "--data", str(tmp_path / "data"), *tiny, "--out", str(tmp_path / "train")],
+        ["evaluate", *env, *model, "--policy", "grasp", "--episodes", "1", "--out", str(tmp_path / "results")],
+        ["video", *env, *model, "--policy", "grasp", "--out", str(tmp_path / "film.gif")],
+    )
+    for words in commands:
+        main(words)
+    assert len((tmp_path / "results" / "results.csv").read_text().splitlines()) == 2
+    assert (tmp_path / "film.gif").read_bytes().startswith(b"GIF8")
