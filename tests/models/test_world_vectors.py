@@ -91,7 +91,9 @@ def test_grids_tell_the_way_round_by_steps(name: str) -> None:
     assert float((one - behind).norm()) > 1.5 * float((one - same).norm())
 
 
-@pytest.mark.parametrize(("name", "steps"), [("wall-vector", 25), ("wall-grid", 45), ("umaze-vector", 50), ("umaze-grid", 50)])
+@pytest.mark.parametrize(
+    ("name", "steps"), [("wall-vector", 25), ("wall-grid", 45), ("umaze-vector", 50), ("umaze-grid", 50)]
+)
 def test_plans_look_as_far_as_it_says(name: str, steps: int) -> None:
     model = loaded(name)
     agent = GRASPAgent(model, spaces.Box(-1.0, 1.0, (2,), np.float32))
