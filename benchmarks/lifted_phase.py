@@ -159,16 +159,15 @@ class Goals:
     def __init__(self, model: WorldModel, name: str, seeds: Sequence[int], straight: bool = False) -> None:
         env_id, steps = next(world for key, world in WORLDS.items() if key in name)
         self.model, self.seeds, self.horizon = model, list(seeds), max(1, round(steps / model.action_block))
-        self.straight = straight
+        straight_distance = GoalDistance(weights=distance_weights_of(model))
+        self.objective = straight_distance if straight else default_objective(model)
         self.env = gym.make(env_id, obs_type="pixels", resolution=64, max_steps=10_000)
         seen = [self.env.reset(seed=seed)[0] for seed in self.seeds]
         self.observations = {key: np.stack([one[key] for one in seen]) for key in ("pixels", "goal")}
 
     def problem(self, proposals: bool = False, horizon: int | None = None) -> Problem:
         counting = CountingModel(self.model, proposals)
-        straight = GoalDistance(weights=distance_weights_of(self.model))
-        objective = straight if self.straight else default_objective(self.model)
-        agent = GRASPAgent(counting, self.env.action_space, objective=objective)
+        agent = GRASPAgent(counting, self.env.action_space, objective=self.objective)
         return agent.problem(self.observations, horizon or self.horizon)
 
     def play(self, actions: Tensor) -> list[bool]:
@@ -309,15 +308,16 @@ def main() -> None:
     parser.add_argument("--straight", action="store_true", help="judge plans by the straight distance of latents")
     parser.add_argument("--table", action="append", choices=TITLES, help="name; repeat it. Default: all")
     options = parser.parse_args()
+    tables = options.table or list(TITLES)
+    for name in tables:
+        if options.like and not (options.like / f"{name}.json").is_file():
+            parser.error(f"--as: expected a folder with {name}.json, got {options.like}; try --table or another folder")
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     seeds = range(options.seed, options.seed + options.goals)
     goals = Goals(load_world_model(options.model), options.model, seeds, options.straight)
     write_json(options.out / "reasons.json", reasons(goals))
-    text = [
-        show(TITLES[name], compare(goals, name, options.seconds, options.out, options.like))
-        for name in options.table or TITLES
-    ]
+    text = [show(TITLES[name], compare(goals, name, options.seconds, options.out, options.like)) for name in tables]
     (options.out / "table.md").write_text("\n".join(text))
 
 

@@ -6,6 +6,7 @@
     grasp-agent video --env examples.boat:Boat-v0 --model runs/boat/train/model --policy grasp --out runs/boat/film.gif
 
 Type them in the root of the repository, so that `examples.boat` is found.
+docs/worlds.md shows what comes out after a shorter training.
 """
 
 from typing import Any

@@ -127,6 +127,7 @@ def test_plan_by_reward_collects_learns_and_compares(tmp_path: Path) -> None:
 @pytest.fixture
 def boat(monkeypatch: pytest.MonkeyPatch) -> gym.Env:
     monkeypatch.chdir(EXAMPLES.parent)
+    monkeypatch.syspath_prepend(EXAMPLES.parent)
     return gym.make("examples.boat:Boat-v0", render_mode="rgb_array", disable_env_checker=True)
 
 
@@ -151,7 +152,7 @@ def test_a_world_of_forty_lines_is_learned_and_played_by_the_commands(boat: gym.
     tiny = [f"--{stage}-steps=2" for stage in ("encoder", "dynamics", "proposal")]
     commands = (
         ["collect", *env, "--policy", "random", "--steps", "2000", "--workers", "1", "--out", str(tmp_path / "data")],
-        ["train", "--data", str(tmp_path / "data"), *tiny, "--out", str(tmp_path / "train")],
+        ["train", "--data", str(tmp_path / "data"), "--recipe", "sprites", *tiny, "--out", str(tmp_path / "train")],
         ["evaluate", *env, *model, "--policy", "grasp", "--episodes", "1", "--out", str(tmp_path / "results")],
         ["video", *env, *model, "--policy", "grasp", "--out", str(tmp_path / "film.gif")],
     )
