@@ -8,9 +8,12 @@
    model's card says it. A run that was stopped goes on with the steps that it began with.
 3. a table: what probes read of the pose, at once and after prediction. Simulator states serve this alone.
 
-Weights are stored in half precision. A model that is there already can be taught how many steps lie between states:
+Weights are stored in half precision. A model that is there already can be taught how many steps lie between states, or
+its dynamics be trained anew; its encoder stays as it is:
 
     python benchmarks/joint_embeddings.py --out runs/distances --device cpu --variant wall_vector --initial wall-vector
+    python benchmarks/joint_embeddings.py --out runs/dynamics --device cpu --variant conv_grid --initial pusht-grid \
+        --learn dynamics --share 0.5
 
 Sizes: `vit_vector` is LeWorldModel's (ViT-tiny, 192 numbers; arXiv 2603.19312), `vit_grid` DINO-WM's (14 x 14 cells;
 arXiv 2411.04983), both on frames of 64 pixels. Wall and the U-maze need smaller encoders.
@@ -71,6 +74,7 @@ class Variant:
         steps: of stage 1; None means as many as fit into the minutes that are given.
         learning_rate: of stage 1.
         unroll: model steps that the dynamics is rolled out in stage 1.
+        later: what differs from the recipe in stage 2, the dynamics alone; its "steps" and "batch" are the schedule's.
     """
 
     world: str
@@ -79,6 +83,7 @@ class Variant:
     steps: int | None = None
     learning_rate: float = 1e-3
     unroll: int = 3
+    later: dict[str, Any] = field(default_factory=dict)
 
     def recipe(self, data: EpisodeDataset, windows: int) -> JointRecipe:
         """The recipe, with the recipe's own steps of stage 1 where they are to be measured.
@@ -91,15 +96,17 @@ class Variant:
         recipe = RECIPES["joint_grid" if grid else "joint"](data)
         assert isinstance(recipe, JointRecipe)
         first = replace(recipe.encoder, batch=windows, learning_rate=self.learning_rate)
-        steps, batch = (2_500, 128) if grid else (5_000, 512)
+        later = {**({"steps": 2_500, "batch": 128} if grid else {"steps": 5_000, "batch": 512}), **self.later}
+        dynamics = replace(recipe.dynamics, steps=later.pop("steps"), batch=later.pop("batch"))
         return replace(
             recipe,
             weights=self.weights,
             model=replace(recipe.model, **self.model),
             encoder=replace(first, steps=self.steps or first.steps),
-            dynamics=replace(recipe.dynamics, steps=steps, batch=batch),
+            dynamics=dynamics,
             proposal=replace(recipe.proposal, steps=3_000),
             joint_unroll=self.unroll,
+            **later,
         )
 
 
@@ -111,6 +118,8 @@ CELLS: dict[str, Any] = {**SMALL, "grid": 4, "patch": 16, "state_size": 32}
 MAZE: dict[str, Any] = {"action_block": 2}
 VIT: dict[str, Any] = {"encoder": "vit", "encoder_width": 192, "encoder_depth": 12, "encoder_heads": 3}
 FINE: dict[str, Any] = {"grid": 14, "patch": 4, "state_size": 16, "dynamics_hidden": 96}
+MIXED: dict[str, Any] = {"dynamics_mixing": 512}
+LONGER: dict[str, Any] = {"steps": 9_000, "batch": 96, "unroll": 4, "whitened": 1.0}
 
 VARIANTS = {
     "wall_vector": Variant("wall", PREDICTED, SMALL, ENOUGH),
@@ -119,7 +128,7 @@ VARIANTS = {
     "umaze_grid": Variant("umaze", GRID, {**CELLS, **MAZE}, ENOUGH),
     "vit_vector": Variant("pusht", DRAWN, {**VIT, "state_size": 192, "dynamics_hidden": 768}, learning_rate=5e-4),
     "vit_grid": Variant("pusht", GRID, {**VIT, **FINE}, learning_rate=5e-4),
-    "conv_grid": Variant("pusht", replace(GRID, inverse=0.3), {"grid": 8}, unroll=2),
+    "conv_grid": Variant("pusht", replace(GRID, inverse=0.3), {"grid": 8, **MIXED}, unroll=2, later=LONGER),
 }
 """What is trained, by name."""
 
@@ -169,11 +178,13 @@ def train_one(name: str, arguments: argparse.Namespace) -> None:
             steps = round(60 * arguments.minutes / each)
             print(f"{name}: {1000 * each:.1f} ms a step, {steps} steps", flush=True)
         write_json(begun, {"steps": max(1, steps)})
-    # A model to begin from is kept as it is, and learns distances; any other learns everything.
+    # A model to begin from learns one thing; any other learns everything.
     steps, share = json.loads(begun.read_text())["steps"], arguments.share
     if arguments.initial:
-        steps = share = 0
-        recipe = replace(recipe, detours=True)
+        steps = 0
+        if arguments.learn == "distances":
+            share = 0
+            recipe = replace(recipe, detours=True)
     recipe = replace(
         recipe,
         encoder=replace(recipe.encoder, steps=steps),
@@ -199,7 +210,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of stage 1. Default: 2,000 for Wall and maze, else by --minutes")
     parser.add_argument("--windows", type=int, default=64, help="of frames, per step of stage 1")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU, per model")
-    parser.add_argument("--initial", help="a model of the variant's sizes that is to learn distances in steps alone")
+    parser.add_argument("--initial", help="a model of the variant's sizes, whose encoder is kept")
+    parser.add_argument(
+        "--learn", choices=("distances", "dynamics"), default="distances", help="what the model of --initial learns"
+    )
     parser.add_argument("--variant", action="append", choices=VARIANTS, help="name; repeat it. Default: all")
     parser.add_argument("--timed", type=int, default=60, help="steps that the speed is measured on")
     parser.add_argument("--share", type=float, default=1.0, help="of the data and of the fixed steps, to try it out")

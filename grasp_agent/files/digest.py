@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -36,11 +37,13 @@ def model_digest(model: Any) -> str:
 
 
 def stable_repr(value: Any) -> str:
-    """A repr that is the same in every run: no memory addresses, and tensors by their whole content."""
+    """A repr that is the same in every run: no memory addresses, tensors and networks by their whole content."""
     if isinstance(value, Tensor):
         return f"tensor {list(value.shape)} {_values_digest(value)}"
     if isinstance(value, nn.Module):
         return f"{type(value).__name__} {_state_digest(value)}"
+    if isinstance(value, MethodType):
+        return f"{stable_repr(value.__self__)}.{value.__name__}"
     if is_dataclass(value) and not isinstance(value, type):
         parts = (f"{f.name}={stable_repr(getattr(value, f.name))}" for f in fields(value) if f.repr)
         return f"{type(value).__name__}({', '.join(parts)})"

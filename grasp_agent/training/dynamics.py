@@ -6,6 +6,12 @@ The targets are encodings of real frames by the encoder of stage 1, which is fix
 loss that cannot collapse). The number of steps K grows in the course of training. Huber: contacts that are
 missed or invented are outliers of many times the typical error, and squared they would be all that is learnt.
 Errors below delta count squared, larger ones linearly.
+
+Most of a latent's variance can belong to a thing that matters no more than others: one whose place shows in all cells
+of a grid, say, while another's shows in few. An unweighted error then teaches little about the other one. So the same
+loss of the latents' principal components, each divided by its deviation, can be added:
+
+    loss + lambda_w  mean over t and batch of  huber_delta(W (s_hat_t - s_t)),    W = diag(lambda)^(-1/2) U^T
 """
 
 from __future__ import annotations
@@ -23,6 +29,12 @@ from grasp_agent.training.loop import Batch, Losses
 
 HUBER = 0.25
 """Delta for latents whose numbers are of order one."""
+
+COMPONENTS = 256
+"""Principal components that a whitened loss counts, at most."""
+
+FITTED = 20_000
+"""Frames, about, that they are found in."""
 
 
 class FrameWindows:
@@ -93,6 +105,7 @@ class DynamicsTask(LatentWindows):
         unroll: K at the end of training; it starts at K / 4.
         symmetry: augment by the symmetries that the model's layout knows.
         huber: delta, the error up to which errors count squared, in the latent's unit.
+        whitened: lambda_w, weight of the errors of the latents' principal components.
     """
 
     def __init__(
@@ -105,6 +118,7 @@ class DynamicsTask(LatentWindows):
         unroll: int,
         symmetry: bool,
         huber: float = HUBER,
+        whitened: float = 0.0,
     ) -> None:
         super().__init__(model, data, latents)
         self.module = model.dynamics
@@ -113,6 +127,11 @@ class DynamicsTask(LatentWindows):
         self.unroll = unroll
         self.symmetry = symmetry
         self.huber = huber
+        self.whitened = whitened
+        if whitened:
+            frames = data.frame_numbers(episodes)
+            some = frames[:: max(1, len(frames) // FITTED)]
+            self.components = principal_components(self.latents[some].flatten(1))
 
     def draw(self, generator: np.random.Generator) -> Batch:
         present = torch.from_numpy(generator.choice(self.presents, self.batch))
@@ -126,7 +145,32 @@ class DynamicsTask(LatentWindows):
         unroll = max(1, min(self.unroll, int(self.unroll * (0.25 + progress))))
         predicted = unrolled(self.model, states, actions, unroll)
         wanted = states[:, self.model.history : self.model.history + unroll]
-        return {"loss": functional.huber_loss(predicted, wanted, delta=self.huber) * (2.5 / self.huber)}
+        terms = {"loss": self._error(predicted - wanted)}
+        if self.whitened:
+            terms["whitened"] = self._error((predicted - wanted).flatten(2) @ self.components.to(wanted))
+            terms["loss"] = terms["loss"] + self.whitened * terms["whitened"]
+        return terms
+
+    def _error(self, gap: Tensor) -> Tensor:
+        return functional.huber_loss(gap, torch.zeros_like(gap), delta=self.huber) * (2.5 / self.huber)
+
+
+def principal_components(latents: Tensor) -> Tensor:
+    """The directions in which latents vary most, each divided by the deviation along it.
+
+    Args:
+        latents: [N, D].
+
+    Returns:
+        W^T [D, C]: what `latents @ W^T` gives has deviation 1 in each of its C numbers. C is `COMPONENTS`, or as many
+        as hold more than a millionth of the largest variance.
+    """
+    centred = latents - latents.mean(0)
+    variances, directions = torch.linalg.eigh((centred.T @ centred / len(latents)).double())
+    variances, directions = variances.flip(0)[:COMPONENTS], directions.flip(1)[:, :COMPONENTS]
+    kept = variances > 1e-6 * variances[0]
+    components: Tensor = (directions[:, kept] / variances[kept].sqrt()).float()
+    return components
 
 
 def unrolled(model: WorldModel, states: Tensor, actions: Tensor, steps: int) -> Tensor:

@@ -37,6 +37,7 @@ class JointRecipe(HeadsRecipe):
         proposal: schedule of stage 3, if the model proposes plans.
         unroll: model steps that the dynamics is rolled out in stage 2.
         joint_unroll: model steps that the dynamics is rolled out in stage 1.
+        whitened: weight of stage 2's errors in the latents' principal components (see dynamics.py).
     """
 
     model: JointEmbeddingConfig = field(default_factory=JointEmbeddingConfig)
@@ -46,12 +47,15 @@ class JointRecipe(HeadsRecipe):
     proposal: Stage = Stage("proposal", steps=12_000, batch=768, learning_rate=1e-3)
     unroll: int = 6
     joint_unroll: int = 2
+    whitened: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("unroll", "joint_unroll"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1 model step, got {getattr(self, name)}")
+        if not self.whitened >= 0:
+            raise ValueError(f"whitened: expected 0 or more, got {self.whitened}")
 
     def build(
         self, data: EpisodeDataset, training: NDArray[np.int64], held_out: NDArray[np.int64]
@@ -78,7 +82,8 @@ class JointRecipe(HeadsRecipe):
     def stages(self) -> tuple[RecipeStage, ...]:
         first = RecipeStage(self.encoder, "encoder and dynamics", "windows", self._joint_task)
         proposal = self.proposal if self.model.proposal_hidden else None
-        return first, *later_stages(self.dynamics, proposal, self.unroll, symmetry=False), *self.head_stages()
+        later = later_stages(self.dynamics, proposal, self.unroll, symmetry=False, whitened=self.whitened)
+        return first, *later, *self.head_stages()
 
     def _joint_task(self, run: Run) -> JointTask:
         return JointTask(run.model, run.data, run.training, self.encoder.batch, self.weights, self.joint_unroll)

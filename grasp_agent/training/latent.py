@@ -114,7 +114,12 @@ class LatentRecipe(Recipe):
 
 
 def later_stages(
-    dynamics: Stage, proposal: Stage | None, unroll: int, symmetry: bool, huber: float = HUBER
+    dynamics: Stage,
+    proposal: Stage | None,
+    unroll: int,
+    symmetry: bool,
+    huber: float = HUBER,
+    whitened: float = 0.0,
 ) -> tuple[RecipeStage, ...]:
     """Stages 2 and 3 on the latents of stage 1: the dynamics, and plan proposals if they have a schedule.
 
@@ -124,11 +129,13 @@ def later_stages(
         unroll: model steps that the dynamics is rolled out.
         symmetry: augment by the symmetries that the model's layout knows.
         huber: error of the dynamics up to which errors count squared, in the latent's unit.
+        whitened: weight of the dynamics' errors in the latents' principal components (see dynamics.py).
     """
 
     def dynamics_task(run: Run) -> DynamicsTask:
         latents = latents_of(run)
-        return DynamicsTask(run.model, run.data, latents, run.training, dynamics.batch, unroll, symmetry, huber)
+        data, batch = run.data, dynamics.batch
+        return DynamicsTask(run.model, data, latents, run.training, batch, unroll, symmetry, huber, whitened)
 
     second = RecipeStage(dynamics, "dynamics", "windows", dynamics_task)
     if proposal is None:
@@ -156,10 +163,10 @@ def report_on(run: Run, batch: int, layout: StateLayout | None, seed: int) -> di
     known, states = layout or task_of(data).states, data.states
     if known and states is not None and states.shape[1] >= known.state_numbers and np.isfinite(states).all():
         truth = known.latents_of_states(states)
+        probes = fit_probes(latents, truth, data.frame_numbers(run.training), seed)
         flat = latents.reshape(len(latents), -1)
-        probes = fit_probes(flat, truth, data.frame_numbers(run.training), seed)
         metrics["probes"] = probe_errors(probes, flat, truth, known, data.frame_numbers(run.held_out))
-        read = (lambda latents: probes["mlp"](latents.flatten(1))) if layout is None else (lambda latents: latents)
+        read = (lambda latents: probes["network"](latents.flatten(1))) if layout is None else (lambda latents: latents)
         metrics["errors_by_step"] = prediction_errors(run.model, validation, truth, known, read)
         save_errors(metrics["errors_by_step"], run.folder / "errors.png")
     if layout is None:

@@ -3,15 +3,17 @@
 A probe is a small regression fitted on training episodes with the model fixed, and judged on held-out ones; the
 states serve to measure and never reach the model. Two of them:
 
-    linear   W z + b by ridge regression,  min over W of  | Y - Z W |^2 + alpha N | W |^2  with standardised Z, Y
-    mlp      two hidden layers, AdamW on the same standardised pairs
+    linear    W z + b by ridge regression,  min over W of  | Y - Z W |^2 + alpha N | W |^2  with standardised Z, Y
+    network   two hidden layers, for a grid of cells behind two convolutions; AdamW on the same standardised pairs
 
 What the linear probe reads lies in the latent as it is measured by a planner's squared distance; what only the
-MLP reads is there, but folded. Source of the method: Alain and Bengio, arXiv 1610.01644.
+network reads is there, but folded. Without convolutions a network reads a grid badly: in one shipped grid it finds a
+block to 7 px, with them to 2. Source of the method: Alain and Bengio, arXiv 1610.01644.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +29,9 @@ FITTED = 20_000
 
 BATCH = 512
 EPOCHS = 25
+
+CHANNELS = 32
+"""Of a network's convolutions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +73,7 @@ def fit_linear(latents: Tensor, targets: Tensor, alpha: float = 1e-4) -> Probe:
     return Probe(mean, deviation, net)
 
 
-def fit_mlp(latents: Tensor, targets: Tensor, hidden: int = 256, seed: int = 0) -> Probe:
+def fit_mlp(latents: Tensor, targets: Tensor, hidden: int = 256, seed: int = 0, cells: int = 0) -> Probe:
     """A network of two hidden layers from latents [N, D] to targets [N, P].
 
     Args:
@@ -76,13 +81,16 @@ def fit_mlp(latents: Tensor, targets: Tensor, hidden: int = 256, seed: int = 0) 
         targets: what is to be read from it.
         hidden: width of the layers.
         seed: of initial weights and batches.
+        cells: in a row, if the latents are square grids of them, one cell after the other; the network then begins
+            with two convolutions.
     """
     mean, deviation = _moments(latents)
     centre, spread = _moments(targets)
     z, y = (latents - mean) / deviation, (targets - centre) / spread
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = mlp(z.shape[1], hidden, 2, y.shape[1])
+        looking = [_Convolutions(cells, z.shape[1] // cells)] if cells else []
+        net = nn.Sequential(*looking, *mlp(CHANNELS * cells if cells else z.shape[1], hidden, 2, y.shape[1]))
     optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-4)
     generator = torch.Generator().manual_seed(seed)
     batches = [rows for _ in range(EPOCHS) for rows in torch.randperm(len(z), generator=generator).split(BATCH)]
@@ -98,21 +106,40 @@ def fit_mlp(latents: Tensor, targets: Tensor, hidden: int = 256, seed: int = 0) 
     return Probe(mean, deviation, net.requires_grad_(False))
 
 
+class _Convolutions(nn.Module):
+    """Grids [N, P * D] of P cells -> [N, P * CHANNELS], by two convolutions."""
+
+    def __init__(self, cells: int, numbers: int) -> None:
+        super().__init__()
+        self.side = math.isqrt(cells)
+        self.shape = (cells, numbers)
+        self.net = nn.Sequential(
+            nn.Conv2d(numbers, CHANNELS, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.SiLU(),
+        )  # fmt: skip
+
+    def forward(self, grids: Tensor) -> Tensor:
+        maps = grids.unflatten(1, self.shape).transpose(1, 2).unflatten(2, (self.side, self.side))
+        read: Tensor = self.net(maps).flatten(1)
+        return read
+
+
 def fit_probes(
     latents: NDArray[np.float32], targets: NDArray[np.float32], frames: NDArray[np.int64], seed: int = 0
 ) -> dict[str, Probe]:
-    """Probes "linear" and "mlp" from latents to targets.
+    """Probes "linear" and "network" from latents, all their numbers in one row, to targets.
 
     Args:
-        latents: of all frames, [F, D].
+        latents: of all frames, vectors [F, D] or grids [F, P, D].
         targets: of all frames, [F, P]: the simulator's states as latents (see `StateLayout.latents_of_states`).
         frames: numbers of the frames to fit on; of many, `FITTED` are drawn.
-        seed: of the drawing and of the MLP.
+        seed: of the drawing and of the network.
     """
     generator = np.random.default_rng(seed)
     chosen = generator.choice(frames, min(FITTED, len(frames)), replace=False)
-    z, y = torch.from_numpy(latents[chosen]), torch.from_numpy(targets[chosen])
-    return {"linear": fit_linear(z, y), "mlp": fit_mlp(z, y, seed=seed)}
+    z, y = torch.from_numpy(latents[chosen]).flatten(1), torch.from_numpy(targets[chosen])
+    cells = latents.shape[1] if latents.ndim == 3 else 0
+    return {"linear": fit_linear(z, y), "network": fit_mlp(z, y, seed=seed, cells=cells)}
 
 
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -158,7 +158,7 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
     latents = metrics.get(LATENT_ERRORS, {})
     table.add_column("environment steps ahead", justify="right")
     if physical:
-        read = ", read by the MLP probe" if latents else ""
+        read = ", read by the network probe" if latents else ""
         table.title = f"{table.title}: median (mean){read}"
         for name in next(iter(physical.values())):
             table.add_column(" ".join(_thing_and_unit(name)), justify="right")

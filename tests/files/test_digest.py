@@ -46,6 +46,12 @@ def test_a_repr_has_no_addresses_and_shows_all_of_a_tensor() -> None:
     assert stable_repr(Weighted(Weighted(None))) == "Weighted(weights=Weighted(weights=None, name='a'), name='a')"
 
 
+def test_a_repr_of_a_method_names_it_and_what_it_belongs_to() -> None:
+    """By the weights of a network, not by all its layers."""
+    network, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    assert stable_repr(network.forward) == f"Linear {model_digest(network)}.forward" != stable_repr(other.forward)
+
+
 def test_whole_digests_are_of_content_alone(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

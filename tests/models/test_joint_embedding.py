@@ -128,6 +128,26 @@ def test_actions_reach_every_cell() -> None:
     assert float(gap.abs().amax(2).min()) > 0
 
 
+def test_layers_over_all_cells_begin_as_nothing_and_then_reach_every_cell() -> None:
+    """Behind every other block: two for a depth of 3."""
+    torch.manual_seed(0)
+    plain, mixing = ConvDynamics(12, 3, 10, 3, 16, 3), ConvDynamics(12, 3, 10, 3, 16, 3, mixing=32)
+    assert len(mixing.mixing) == 2 and not len(plain.mixing)
+    mixing.load_state_dict(plain.state_dict(), strict=False)
+    states, actions = torch.randn(1, 3, 144, 3), torch.randn(1, 3, 10)
+    changed = states.clone()
+    changed[0, 2, 2 * 12 + 9] += 1.0
+    with torch.no_grad():
+        torch.testing.assert_close(mixing(states, actions), plain(states, actions))
+        torch.nn.init.normal_(mixing.out.weight)
+        # Far away a mean over all cells changes every cell alike. Other layers do not.
+        for widened, least, most in ((0.0, 0.0, 1e-4), (1.0, 1e-2, float("inf"))):
+            for block in mixing.mixing:
+                torch.nn.init.normal_(block.widen.weight, std=widened)
+            gap = (mixing(changed, actions) - mixing(states, actions)).view(12, 12, 3)
+            assert least <= float(gap[7:11, 1:6].std((0, 1)).max()) < most
+
+
 def test_colours_are_whitened_and_come_back() -> None:
     """Red noise that is ten times as strong as blue counts no more than it afterwards."""
     generator = torch.Generator().manual_seed(0)

@@ -19,7 +19,7 @@ from grasp_agent.models.latent.layout import Layout
 from grasp_agent.models.planar_push import PLANAR_PUSH
 from grasp_agent.planning import RandomShooting
 from grasp_agent.training import LatentRecipe
-from grasp_agent.training.dynamics import DynamicsTask, unrolled
+from grasp_agent.training.dynamics import DynamicsTask, principal_components, unrolled
 from grasp_agent.training.report import latent_errors, prediction_errors
 
 
@@ -69,6 +69,34 @@ def test_errors_beyond_huber_count_linearly(
     task = DynamicsTask(model, data, numbers[:, None], np.arange(1), batch=4, unroll=2, symmetry=False, huber=huber)
     found = task.losses(task.draw(np.random.default_rng(0)), 0.0)["loss"]
     torch.testing.assert_close(found, torch.tensor(loss))
+
+
+def test_principal_components_have_deviation_one() -> None:
+    """Three numbers that are mixed from two sources of very different size: two components are found."""
+    generator = torch.Generator().manual_seed(0)
+    sources = torch.randn(4000, 2, generator=generator) * torch.tensor([30.0, 0.5])
+    latents = 7.0 + sources @ torch.tensor([[0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
+    components = (latents - latents.mean(0)) @ principal_components(latents)
+    torch.testing.assert_close(components.T @ components / 4000, torch.eye(2), atol=1e-3, rtol=0.0)
+
+
+def test_a_whitened_error_counts_small_numbers_as_much_as_large_ones(
+    write_episodes: Callable[..., EpisodeDataset],
+) -> None:
+    """Noise of deviation 10 and of 0.1, a model that stands still: gaps of variance 2 in both components."""
+    noise = np.random.default_rng(0).standard_normal((3000, 2)).astype(np.float32) * np.array([10.0, 0.1], np.float32)
+    data = write_episodes([3000], actions=np.zeros((3000, 2), np.float32))
+    model = stub(history=1, block=1)
+    losses = {}
+    for name, latents in (("both", noise), ("large", noise * np.array([1.0, 0.0], np.float32))):
+        task = DynamicsTask(
+            model, data, latents, np.arange(1), batch=3000, unroll=1, symmetry=False, huber=100.0, whitened=3.0
+        )
+        losses[name] = task.losses(task.draw(np.random.default_rng(0)), 0.0)
+        assert float(losses[name]["whitened"]) == pytest.approx(2.5 / 100 * 0.5 * 2, rel=0.1)
+    plain = {name: float(terms["loss"] - 3.0 * terms["whitened"]) for name, terms in losses.items()}
+    assert plain["both"] == pytest.approx(plain["large"], rel=1e-2)
+    assert plain["both"] == pytest.approx(2.5 / 100 * 0.5 * 200 / 2, rel=0.1)
 
 
 def test_windows_are_what_the_agent_sees(

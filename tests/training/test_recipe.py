@@ -67,7 +67,7 @@ def test_what_training_writes(
     else:
         assert list(metrics["errors_by_step"]) == ["0", "5", "10", "25"]
         assert list(metrics["relative_latent_error_by_step"]) == ["5", "10", "15", "20", "25", "30"]
-    assert list(metrics["probes"]) == ["linear", "mlp"]
+    assert list(metrics["probes"]) == ["linear", "network"]
     for errors in (*metrics["probes"].values(), *metrics["errors_by_step"].values()):
         assert list(errors) == ["pusher_px", "body_px", "body_deg"]
         assert all(np.isfinite([e["median"], e["mean"]]).all() for e in errors.values())

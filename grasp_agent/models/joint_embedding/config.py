@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from grasp_agent.core.checks import fraction
 
 ENCODERS = ("conv", "vit")
-_MAY_BE_ZERO = ("grid", "decoder_channels", "proposal_hidden", "distance_hidden", "outcome_hidden")
+_MAY_BE_ZERO = ("grid", "dynamics_mixing", "decoder_channels", "proposal_hidden", "distance_hidden", "outcome_hidden")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class JointEmbeddingConfig:
         action_limit: largest number in an action that the training data cover; None means the environment's bounds.
         dynamics_hidden: width of the dynamics network, or its channels for a grid.
         dynamics_depth: its hidden layers, or residual blocks for a grid.
+        dynamics_mixing: for a grid, width of the dynamics' layers that read and write all cells at once; 0 means that
+            it has none.
         decoder_channels: channels of the decoder's last scale; 0 means no decoder.
         proposal_hidden: width of the network that proposes plans, for vector latents; 0 means no proposals.
         proposal_depth: its residual blocks.
@@ -61,6 +63,7 @@ class JointEmbeddingConfig:
     action_limit: float | None = None
     dynamics_hidden: int = 512
     dynamics_depth: int = 3
+    dynamics_mixing: int = 0
     decoder_channels: int = 16
     proposal_hidden: int = 0
     proposal_depth: int = 3
@@ -97,6 +100,8 @@ class JointEmbeddingConfig:
         fraction(self, "discount")
         if self.grid and self.proposal_hidden:
             raise ValueError("proposal_hidden: expected 0 for a grid latent, whose plans nothing proposes")
+        if self.dynamics_mixing and not self.grid:
+            raise ValueError("dynamics_mixing: expected 0 for a vector latent, which has no cells")
 
     @property
     def cells(self) -> int:

@@ -7,19 +7,28 @@ from torch import Tensor, nn
 
 from grasp_agent.models.joint_embedding.encoders import ResidualBlock
 
+SQUEEZED = 16
+"""Channels of the maps that layers over all cells read and write."""
+
 
 class ConvDynamics(nn.Module):
     """Residual convolutions over a grid of cells [N, h, P, D]; the actions are told to every cell.
 
     Local, as contact is, and the same everywhere. Each block tells the cells what holds on average over all of them.
+    A push turns a body as a whole, though, by an angle that depends on where exactly it is hit. For that, `mixing`
+    puts layers that read and write all cells at once behind every other block; it is their width.
     """
 
-    def __init__(self, grid: int, state_size: int, action_size: int, history: int, channels: int, depth: int) -> None:
+    def __init__(
+        self, grid: int, state_size: int, action_size: int, history: int, channels: int, depth: int, mixing: int = 0
+    ) -> None:
         super().__init__()
         self.grid = grid
         self.cells = nn.Conv2d(history * state_size, channels, 3, padding=1)
         self.actions = nn.Linear(history * action_size, channels * depth)
         self.blocks = nn.ModuleList(ResidualBlock(channels) for _ in range(depth))
+        told, mixed = history * action_size, (depth + 1) // 2 if mixing else 0
+        self.mixing = nn.ModuleList(MixingBlock(grid, channels, told, mixing) for _ in range(mixed))
         self.out = nn.Conv2d(channels, state_size, 3, padding=1)
         nn.init.normal_(self.out.weight, std=0.01 / channels**0.5)
 
@@ -29,8 +38,32 @@ class ConvDynamics(nn.Module):
         told = self.actions(actions.flatten(1)).unflatten(1, (len(self.blocks), -1))
         for i, block in enumerate(self.blocks):
             x = block(x + told[:, i, :, None, None] + x.mean((2, 3), keepdim=True))
+            if self.mixing and i % 2 == 0:
+                x = self.mixing[i // 2](x, actions.flatten(1))
         change: Tensor = self.out(x)
         return states[:, -1] + change.flatten(2).transpose(1, 2)
+
+
+class MixingBlock(nn.Module):
+    """x + a network of all cells, squeezed to few channels, and of the actions; the last layer starts at zero.
+
+    [N, C, H, W] and actions [N, A] -> the same shape as x.
+    """
+
+    def __init__(self, grid: int, channels: int, action_size: int, width: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, SQUEEZED, 1)
+        numbers = SQUEEZED * grid**2
+        self.net = nn.Sequential(
+            nn.Linear(numbers + action_size, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
+            nn.Linear(width, numbers), nn.Unflatten(1, (SQUEEZED, grid, grid)),
+        )  # fmt: skip
+        self.widen = nn.Conv2d(SQUEEZED, channels, 1, bias=False)
+        nn.init.zeros_(self.widen.weight)
+
+    def forward(self, x: Tensor, actions: Tensor) -> Tensor:
+        result: Tensor = x + self.widen(self.net(torch.cat([self.squeeze(x).flatten(1), actions], dim=1)))
+        return result
 
 
 class InverseDynamics(nn.Module):

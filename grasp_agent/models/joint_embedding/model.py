@@ -47,7 +47,9 @@ class JointEmbeddingModel(TellingOutcomes, TellingSteps, nn.Module):
         sizes = (config.state_size, block, config.history, config.dynamics_hidden, config.dynamics_depth)
         self.whitening = ColourWhitening(config.input_size)
         self.encoder = make_encoder(config)
-        self.dynamics: nn.Module = ConvDynamics(config.grid, *sizes) if config.grid else MLPDynamics(*sizes)
+        self.dynamics: nn.Module = (
+            ConvDynamics(config.grid, *sizes, config.dynamics_mixing) if config.grid else MLPDynamics(*sizes)
+        )
         self.inverse = InverseDynamics(numbers, block)
         self.decoder: ImageDecoder | None = ImageDecoder(config) if config.decoder_channels else None
         scale = sum(config.action_std) / len(config.action_std)
