@@ -173,7 +173,7 @@ def train_one(name: str, arguments: argparse.Namespace) -> None:
     begun = arguments.out / f"{name}.json"
     if not begun.is_file():
         steps = round(arguments.share * (arguments.steps or recipe.encoder.steps))
-        if variant.steps is None and arguments.steps is None:
+        if variant.steps is None and arguments.steps is None and not arguments.initial:
             each = seconds_of_a_step(recipe, data, arguments.device, arguments.timed)
             steps = round(60 * arguments.minutes / each)
             print(f"{name}: {1000 * each:.1f} ms a step, {steps} steps", flush=True)
