@@ -13,7 +13,7 @@ its dynamics be trained anew; its encoder stays as it is:
 
     python benchmarks/joint_embeddings.py --out runs/distances --device cpu --variant wall_vector --initial wall-vector
     python benchmarks/joint_embeddings.py --out runs/dynamics --device cpu --variant conv_grid --initial pusht-grid \
-        --learn dynamics --share 0.5
+        --learn dynamics
 
 Sizes: `vit_vector` is LeWorldModel's (ViT-tiny, 192 numbers; arXiv 2603.19312), `vit_grid` DINO-WM's (14 x 14 cells;
 arXiv 2411.04983), both on frames of 64 pixels. Wall and the U-maze need smaller encoders.
@@ -219,6 +219,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the data and of the fixed steps, to try it out")
     parser.add_argument("--alone", action="store_true", help="train in this process, on data that are there")
     arguments = parser.parse_args()
+    if arguments.learn == "dynamics" and not arguments.initial:
+        parser.error("--learn dynamics: expected a model to begin from, got none; try --initial pusht-grid")
     names = arguments.variant or list(VARIANTS)
     if arguments.alone:
         torch.set_num_threads(arguments.threads)

@@ -131,7 +131,7 @@ class DynamicsTask(LatentWindows):
         if whitened:
             frames = data.frame_numbers(episodes)
             some = frames[:: max(1, len(frames) // FITTED)]
-            self.components = principal_components(self.latents[some].flatten(1))
+            self.components = principal_components(self.latents[some].flatten(1)).to(model.device)
 
     def draw(self, generator: np.random.Generator) -> Batch:
         present = torch.from_numpy(generator.choice(self.presents, self.batch))
@@ -145,9 +145,10 @@ class DynamicsTask(LatentWindows):
         unroll = max(1, min(self.unroll, int(self.unroll * (0.25 + progress))))
         predicted = unrolled(self.model, states, actions, unroll)
         wanted = states[:, self.model.history : self.model.history + unroll]
-        terms = {"loss": self._error(predicted - wanted)}
+        gap = predicted - wanted
+        terms = {"loss": self._error(gap)}
         if self.whitened:
-            terms["whitened"] = self._error((predicted - wanted).flatten(2) @ self.components.to(wanted))
+            terms["whitened"] = self._error(gap.flatten(2) @ self.components)
             terms["loss"] = terms["loss"] + self.whitened * terms["whitened"]
         return terms
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from grasp_agent.models import JointEmbeddingModel, load_world_model
 from grasp_agent.training import RECIPES, JointRecipe, train
 from grasp_agent.training.joint import JointTask, JointWeights, reconstruction, sigreg
 from grasp_agent.training.loop import read_log, run_stage
+from grasp_agent.training.probes import fit_probes
 
 MakeRecipe = Callable[..., JointRecipe]
 EPISODES = np.arange(6)
@@ -293,6 +295,22 @@ def test_the_states_of_the_data_are_never_read_in_training(
     assert seeing.keys() - unseeing.keys() == {"probes", "errors_by_step"}
     models = [load_world_model(tmp_path / name / "model").state_dict() for name in ("seeing", "blind")]
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def test_a_grid_is_trained_by_components_and_read_as_a_grid(
+    pusht_data: EpisodeDataset, tiny_joint: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the recipe says of the loss reaches the dynamics, and the probes are told that latents are cells."""
+    read: list[int] = []
+
+    def probes(latents: np.ndarray, *arguments: Any) -> Any:
+        read.append(latents.ndim)
+        return fit_probes(latents, *arguments)
+
+    monkeypatch.setattr("grasp_agent.training.latent.fit_probes", probes)
+    train(pusht_data, replace(tiny_joint(grid=True, steps=2), whitened=1.0), tmp_path)
+    assert read == [3]
+    assert {row["stage"] for row in read_log(tmp_path) if "whitened" in row} == {"dynamics"}
 
 
 def test_the_named_recipes(pusht_data: EpisodeDataset) -> None:
