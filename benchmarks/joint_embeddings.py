@@ -119,6 +119,10 @@ MAZE: dict[str, Any] = {"action_block": 2}
 VIT: dict[str, Any] = {"encoder": "vit", "encoder_width": 192, "encoder_depth": 12, "encoder_heads": 3}
 FINE: dict[str, Any] = {"grid": 14, "patch": 4, "state_size": 16, "dynamics_hidden": 96}
 MIXED: dict[str, Any] = {"dynamics_mixing": 512}
+ONE_BY_ONE: dict[str, Any] = {
+    **{"head_channels": 64, "action_block": 1, "dynamics_hidden": 512, "dynamics_blocks": 3},
+    **{"proposal_hidden": 0, "look_ahead": 20},
+}
 LONGER: dict[str, Any] = {"steps": 9_000, "batch": 96, "unroll": 4, "whitened": 1.0}
 
 VARIANTS = {
@@ -128,6 +132,7 @@ VARIANTS = {
     "umaze_grid": Variant("umaze", GRID, {**CELLS, **MAZE}, ENOUGH),
     "vit_vector": Variant("pusht", DRAWN, {**VIT, "state_size": 192, "dynamics_hidden": 768}, learning_rate=5e-4),
     "vit_grid": Variant("pusht", GRID, {**VIT, **FINE}, learning_rate=5e-4),
+    "conv_vector": Variant("pusht", DRAWN, ONE_BY_ONE, later={"steps": 12_000, "batch": 256}),
     "conv_grid": Variant("pusht", replace(GRID, inverse=0.3), {"grid": 8, **MIXED}, unroll=2, later=LONGER),
 }
 """What is trained, by name."""

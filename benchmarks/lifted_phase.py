@@ -2,16 +2,18 @@
 
     python benchmarks/lifted_phase.py --model wall-vector --out benchmarks/lifted_phase/wall-vector --seconds 0.3
 
-One plan for each goal, played in the environment to its end without looking again (open loop). A goal is solved if the
-environment says so after the plan's last step. Nobody is offered the model's proposals, but for the row "prior". Two
-tables:
+Nobody is offered the model's proposals, but for the row "prior". Three tables. In the first two there is one plan for
+each goal, played in the environment to its end without looking again (open loop); a goal is solved if the environment
+says so after the plan's last step:
 
-  one    one plan from zero actions, as in the paper. Who gets past the wall has searched, not guessed.
-  parts  four plans, each the best of eight random ones, and other endings of good plans, the same for every solver.
+  one     one plan from zero actions, as in the paper. Who gets past the wall has searched, not guessed.
+  parts   four plans, each the best of eight random ones, and other endings of good plans, the same for every solver.
+  closed  `GRASPAgent` plans anew at every step, from the plans of the step before, with parts as in the second table.
+          A goal is solved if it is reached within the environment's own number of steps.
 
 Time: the seconds of an iteration are measured first, for all goals in one batch on one thread; every planner gets as
-many iterations as fit. So a result depends on the number of iterations only. `--as FOLDER` gives each planner the
-iterations that it had there, in place of a time.
+many iterations as fit, the same at every decision. So a result depends on the number of iterations only. `--as FOLDER`
+gives each planner the iterations that it had there, in place of a time.
 
 Plans are judged by the model's own distance in steps, if it has one. `--straight` judges them by the straight distance
 of latents instead, and tells what the distance is worth:
@@ -28,6 +30,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,7 +46,7 @@ from torch import Tensor
 
 from grasp_agent import GRASP, Budget, GradientDescent, GRASPAgent, MultiStart, Problem
 from grasp_agent.benchmark.counting import CountingModel
-from grasp_agent.core.capabilities import distance_weights_of
+from grasp_agent.core.capabilities import distance_weights_of, look_ahead_of
 from grasp_agent.core.types import WorldModel
 from grasp_agent.evaluation.statistics import mcnemar_exact, wilson_interval
 from grasp_agent.files.atomic import write_json
@@ -55,6 +58,7 @@ from grasp_agent.planning import (
     LBFGS,
     MPPI,
     Alternate,
+    GaussNewton,
     LatCo,
     Lifted,
     Prior,
@@ -63,16 +67,27 @@ from grasp_agent.planning import (
     rollout,
     solve,
 )
+from grasp_agent.planning.solvers.gauss_newton import LARGEST_LATENT
 from grasp_agent.planning.solvers.solver import AnySolver
 
-WORLDS = {
-    "wall": ("grasp_envs:grasp_envs/Wall-v0", 50),
-    "umaze": ("grasp_envs:grasp_envs/PointMaze-v0", 50),
+ENDLESS: dict[str, Any] = {"max_steps": 10_000}
+WORLDS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
+    "wall": ("grasp_envs:grasp_envs/Wall-v0", 50, {}, ENDLESS),
+    "umaze": ("grasp_envs:grasp_envs/PointMaze-v0", 50, {}, ENDLESS),
+    "pusht": ("grasp_envs:grasp_envs/PushTReach-v0", 25, {"goal_horizon": 25}, {}),
 }
-"""Environment, and environment steps that plans span, by how the model's name begins."""
+"""Environment, steps that open-loop plans span, the environment's arguments, and those that leave room for such a plan,
+by how the model's name begins."""
 
-TITLES = {"one": "One plan from zero actions", "parts": "The same parts for every solver"}
+TITLES = {
+    "one": "One plan from zero actions",
+    "parts": "The same parts for every solver",
+    "closed": "Closed loop",
+}
 """Of the tables, by name."""
+
+JACOBIANS = ("GRASP()", "Gauss-Newton")
+"""Rows that a latent of more than `LARGEST_LATENT` numbers has not."""
 
 TURN = (20, 10)
 """Lifted iterations, then gradient steps through the rollout."""
@@ -146,8 +161,39 @@ def with_parts(iterations: int) -> dict[str, MultiStart]:
     }
 
 
+def in_closed_loop(iterations: int) -> dict[str, MultiStart]:
+    """Planners for an agent, which begin from the plans of the step before; parts as in `with_parts`."""
+    usual = GRASP.large_latent()
+
+    def instead(solver: AnySolver) -> MultiStart:
+        return replace(usual, solver=solver)
+
+    def lifting(steps: tuple[int, int] = (8, 1), **changes: Any) -> MultiStart:
+        return instead(Alternate(GradientDescent(), Lifted(init_states="rollout", **changes), steps))
+
+    def first(**changes: Any) -> MultiStart:
+        return instead(Alternate(opening(**changes), GradientDescent(), (max(1, iterations // 3), 100_000)))
+
+    return {
+        "GRASP.large_latent()": usual,
+        "the same, gradients into the state input": lifting(stop_gradient=False),
+        "the same, no noise": lifting(noise=0.0),
+        "the same, no goal shaping": lifting(goal_weight=0.0),
+        "the same, four lifted iterations to four gradient steps": lifting((4, 4)),
+        "lifted iterations first, a third of all": first(),
+        "gradient descent, no lifted phase": instead(GradientDescent()),
+        "L-BFGS": instead(LBFGS()),
+        "LatCo": instead(LatCo()),
+        "GRASP()": replace(GRASP(), select=None),
+        "Gauss-Newton": replace(GRASP(), solver=GaussNewton(), select=None),
+        "CEM": MultiStart(CEM(correlation=0.9), restarts=1, candidates=32, refresh=0),
+        "iCEM": MultiStart(ICEM(), restarts=1, candidates=32, refresh=0),
+        "MPPI": MultiStart(MPPI(), restarts=1, candidates=32, refresh=0),
+    }
+
+
 class Goals:
-    """Episodes of one environment that are planned for once.
+    """Episodes of one environment, each with its goal.
 
     Args:
         model: who predicts.
@@ -157,13 +203,17 @@ class Goals:
     """
 
     def __init__(self, model: WorldModel, name: str, seeds: Sequence[int], straight: bool = False) -> None:
-        env_id, steps = next(world for key, world in WORLDS.items() if key in name)
+        self.env_id, steps, self.arguments, endless = next(world for key, world in WORLDS.items() if key in name)
         self.model, self.seeds, self.horizon = model, list(seeds), max(1, round(steps / model.action_block))
+        self.look_ahead = max(1, round((look_ahead_of(model) or steps) / model.action_block))
         straight_distance = GoalDistance(weights=distance_weights_of(model))
         self.objective = straight_distance if straight else default_objective(model)
-        self.env = gym.make(env_id, obs_type="pixels", resolution=64, max_steps=10_000)
+        self.env = self.make(**endless)
         seen = [self.env.reset(seed=seed)[0] for seed in self.seeds]
         self.observations = {key: np.stack([one[key] for one in seen]) for key in ("pixels", "goal")}
+
+    def make(self, **arguments: Any) -> gym.Env[Any, Any]:
+        return gym.make(self.env_id, obs_type="pixels", resolution=64, **self.arguments, **arguments)
 
     def problem(self, proposals: bool = False, horizon: int | None = None) -> Problem:
         counting = CountingModel(self.model, proposals)
@@ -180,6 +230,26 @@ class Goals:
             for action in plan:
                 *_, info = self.env.step(action)
             solved.append(bool(info["is_success"]))
+        return solved
+
+    def follow(self, planner: MultiStart, iterations: int) -> list[bool]:
+        """Whether an agent with this planner reaches each goal before the environment ends the episode."""
+        budget = Budget(iterations=iterations)
+        model = CountingModel(self.model, proposals=False)
+        agent = GRASPAgent(model, self.env.action_space, planner=planner, objective=self.objective, budget=budget)
+        envs = [self.make() for _ in self.seeds]
+        seen = [env.reset(seed=seed)[0] for env, seed in zip(envs, self.seeds, strict=True)]
+        solved, going, state = [False] * len(envs), list(range(len(envs))), None
+        while going:
+            batch = {key: np.stack([seen[i][key] for i in going]) for key in ("pixels", "goal")}
+            actions, state = agent.predict(batch, state)
+            stay = []
+            for row, i in enumerate(going):
+                seen[i], _, terminated, truncated, info = envs[i].step(actions[row])
+                solved[i] = bool(info["is_success"])
+                if not (solved[i] or terminated or truncated):
+                    stay.append(row)
+            going, state = [going[row] for row in stay], state.select(stay)
         return solved
 
 
@@ -207,33 +277,37 @@ def compare(goals: Goals, table: str, seconds: float, out: Path, like: Path | No
 
     Args:
         goals: what to plan for.
-        table: "one" or "parts".
-        seconds: per plan.
+        table: "one", "parts" or "closed".
+        seconds: per plan, or per decision in closed loop.
         out: folder of the results.
         like: folder of other results, whose numbers of iterations are taken in place of `seconds`.
     """
     known: dict[str, Any] = json.loads((like / f"{table}.json").read_text()) if like else {}
     path = out / f"{table}.json"
     rows: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    make = {"one": one_plan, "parts": with_parts}[table]
+    make = {"one": one_plan, "parts": with_parts, "closed": in_closed_loop}[table]
+    closed = table == "closed"
+    too_large = math.prod(goals.model.state_shape) > LARGEST_LATENT
     for name in make(1):
-        if name in rows:
+        if name in rows or (too_large and name in JACOBIANS):
             continue
-        problem = goals.problem(proposals=name == "prior")
+        problem = goals.problem(name == "prior", goals.look_ahead if closed else None)
         if name in known:
             iterations = int(known[name]["iterations"])
         elif name == "prior":
             iterations = 1
         else:
             iterations = max(2, round(seconds / seconds_of_an_iteration(make(100)[name], problem)))
+        planner = make(iterations)[name]
         began = time.process_time()
-        plan, _ = solve(make(iterations)[name], problem, Budget(iterations=iterations))
+        plan, _ = solve(planner, problem, Budget(iterations=iterations))
         spent = time.process_time() - began
+        solved = goals.follow(planner, iterations) if closed else goals.play(plan.actions)
         rows[name] = {
             "iterations": iterations,
             "seconds": round(spent / problem.batch, 3),
             "cost": round(float(plan.cost.mean()), 2),
-            "solved": [int(x) for x in goals.play(plan.actions)],
+            "solved": [int(x) for x in solved],
         }
         write_json(path, rows)
         print(f"{table}: {name}: {sum(rows[name]['solved'])} of {len(goals.seeds)}", flush=True)
@@ -303,7 +377,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the results; what it holds is kept")
     parser.add_argument("--goals", type=int, default=200)
     parser.add_argument("--seed", type=int, default=10000, help="of the first goal")
-    parser.add_argument("--seconds", type=float, default=0.3, help="per plan")
+    parser.add_argument("--seconds", type=float, default=0.3, help="per plan, or per decision of the agent")
     parser.add_argument("--as", dest="like", type=Path, help="folder of results whose numbers of iterations to take")
     parser.add_argument("--straight", action="store_true", help="judge plans by the straight distance of latents")
     parser.add_argument("--table", action="append", choices=TITLES, help="name; repeat it. Default: all")

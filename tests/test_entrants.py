@@ -11,6 +11,7 @@ import torch
 from grasp_agent.agent.agent import MPCAgent
 from grasp_agent.cli.app import main
 from grasp_agent.cli.entrants import Planning, entrants_of, made_by
+from grasp_agent.core.types import Budget
 from grasp_agent.models import VectorModel, load_world_model, save_pretrained
 from grasp_agent.models.vector import VectorConfig
 from grasp_agent.objectives import GoalDistance, Rewards
@@ -158,6 +159,22 @@ def test_a_model_of_pictures_is_told_of_the_world_that_shows_its_goals() -> None
     assert foreign_to("grasp_envs:grasp_envs/MujocoPointMaze-v0", {"obs_type": "pixels"}, model) is None
     assert foreign_to("grasp_envs:grasp_envs/MujocoPointMaze-v0", {"maze": "medium"}, model) is not None
     assert foreign_to("grasp_envs:grasp_envs/PointMaze-v0", {}, model) is not None, "drawn otherwise"
+
+
+@pytest.mark.parametrize(
+    ("asked", "budget"),
+    [
+        ({}, Budget(3)),  # the planner's own
+        ({"iterations": 7}, Budget(7)),
+        ({"seconds": 0.5}, Budget(10_000, 0.5)),
+        ({"iterations": 7, "seconds": 0.5}, Budget(7, 0.5)),
+    ],
+)
+def test_a_decision_ends_when_the_user_says(tmp_path: Path, asked: dict[str, Any], budget: Budget) -> None:
+    save_pretrained(a_model(size=6, action_dim=2, goal_size=2), tmp_path / "model")
+    planning = Planning(model=str(tmp_path / "model"), **asked)
+    maze = entrants_of(("grasp",), "grasp_envs/PointMaze-v0", {"obs_type": "state"}, planning, trust=False)
+    assert maze["grasp"].budget == budget
 
 
 def test_rewards_judge_plans_only_where_there_is_no_goal() -> None:

@@ -12,7 +12,10 @@ from grasp_agent.core.by_name import by_name
 from grasp_agent.tasks import DEFAULT_TASK, advice_for, foreign_to, objective_for, task_for
 
 if TYPE_CHECKING:
-    from grasp_agent.core.types import Objective
+    from grasp_agent.core.types import Budget, Objective
+
+AS_MANY_AS_POSSIBLE = 10_000
+"""Iterations that no time limit leaves room for."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Planning:
     Attributes:
         model: world model: a shipped name, a folder, a hub id, or "module:factory"; None means what ships for the
             environment.
-        seconds: wall-clock budget of a decision; None means the planner's own number of iterations.
+        seconds: wall-clock limit of a decision; None means no limit.
+        iterations: planner iterations of a decision; None means the planner's own, or as many as `seconds` allow.
         horizon: model steps a plan spans; None means what the model names, or 25 environment steps.
         replan_every: environment steps between plans.
         goal_weights: how much each latent number counts in the distance to a goal; none means what the task says.
@@ -30,9 +34,19 @@ class Planning:
 
     model: str | None = None
     seconds: float | None = None
+    iterations: int | None = None
     horizon: int | None = None
     replan_every: int = 1
     goal_weights: tuple[float, ...] = ()
+
+    @property
+    def budget(self) -> Budget | None:
+        """When a decision is over; None means that the planner says so."""
+        from grasp_agent.core.types import Budget
+
+        if self.seconds is None and self.iterations is None:
+            return None
+        return Budget(self.iterations or AS_MANY_AS_POSSIBLE, self.seconds)
 
 
 def entrants_of(
@@ -144,7 +158,6 @@ class _Planned:
     def agent(self, name: str) -> Any:
         """An agent with the planner of this name."""
         from grasp_agent.agent.agent import MPCAgent
-        from grasp_agent.core.types import Budget
         from grasp_agent.planning import planner_for
 
         planning = self.planning
@@ -153,7 +166,7 @@ class _Planned:
             self.space,
             planner_for(name, self.model, self.objective),
             objective=self.objective,
-            budget=None if planning.seconds is None else Budget(iterations=10_000, seconds=planning.seconds),
+            budget=planning.budget,
             horizon=planning.horizon,
             replan_every=planning.replan_every,
         )

@@ -38,6 +38,7 @@ def evaluate(
     model: MaybeStr = None,
     out: Path = Path("runs/evaluate"),
     seconds: MaybeFloat = None,
+    iterations: MaybeInt = None,
     horizon: MaybeInt = None,
     replan_every: int = 1,
     goal_weights: Weights = (),
@@ -72,7 +73,9 @@ def evaluate(
         model: world model of the planners: a shipped name, a folder, a hub id, or module:factory, which makes your own.
             Default: what ships for the environment.
         out: results folder.
-        seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
+        seconds: time limit of a decision; actions then depend on the machine's speed. Default: none.
+        iterations: planner iterations of a decision; more find better plans and take longer. Default: the planner's
+            own number, or as many as --seconds allows.
         horizon: model steps a plan spans. Default: what the model names, or 25 environment steps.
         replan_every: environment steps between plans.
         goal_weights: how much each latent number counts in the distance to a goal. Default: what the task says.
@@ -89,7 +92,7 @@ def evaluate(
     check_number("--episodes", episodes)
     goals = {HINDSIGHT: hindsight, GOAL_IMAGE: goal_image, GOAL_FUNCTION: goal_function}
     kwargs = _arguments(env, env_arg, goal_horizon, {**goals, SUCCESS_FUNCTION: success_function})
-    planning = Planning(model, seconds, horizon, replan_every, goal_weights)
+    planning = Planning(model, seconds, iterations, horizon, replan_every, goal_weights)
     entrants = entrants_of(policy or ("grasp", "random"), env, kwargs, planning, trust)
     seeds = range(seed, seed + episodes)
     results = run(entrants, env, seeds, env_kwargs=kwargs, out=out, workers=workers, batch=batch)
@@ -111,6 +114,7 @@ def video(
     env_arg: Words = (),
     model: MaybeStr = None,
     seconds: MaybeFloat = None,
+    iterations: MaybeInt = None,
     horizon: MaybeInt = None,
     goal_weights: Weights = (),
     size: int = 320,
@@ -137,7 +141,9 @@ def video(
         env_arg: an argument of the environment, NAME=VALUE, as in success=strict.
         model: world model of the planners: a shipped name, a folder, a hub id, or module:factory, which makes your own.
             Default: what ships for the environment.
-        seconds: wall-clock budget of a decision. Default: the planner's own number of iterations.
+        seconds: time limit of a decision; actions then depend on the machine's speed. Default: none.
+        iterations: planner iterations of a decision; more find better plans and take longer. Default: the planner's
+            own number, or as many as --seconds allows.
         horizon: model steps a plan spans. Default: what the model names, or 25 environment steps.
         goal_weights: how much each latent number counts in the distance to a goal. Default: what the task says.
         size: side of one panel in pixels.
@@ -154,7 +160,7 @@ def video(
         raise ValueError(f"--seed: expected 0 or more, got {min(seeds)}")
     goals = {HINDSIGHT: hindsight, GOAL_IMAGE: goal_image, GOAL_FUNCTION: goal_function}
     kwargs = _arguments(env, env_arg, goal_horizon, {**goals, SUCCESS_FUNCTION: success_function})
-    planning = Planning(model, seconds, horizon, goal_weights=goal_weights)
+    planning = Planning(model, seconds, iterations, horizon, goal_weights=goal_weights)
     entrants = entrants_of(policy or ("grasp",), env, kwargs, planning, trust)
     rows = record_video(entrants, env, seeds, out, env_kwargs=kwargs, panel_size=size)
     for row in rows:

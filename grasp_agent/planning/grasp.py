@@ -33,6 +33,10 @@ COMPACT = 64
 """Numbers in a latent up to which Jacobians are worth their price. With 128 numbers planning by Gauss-Newton takes
 twenty times as long as by gradient steps, and ends no nearer to the goal."""
 
+WIDE = 1024
+"""Numbers in a latent above which the search needs more iterations: 17 are enough in grids of 512 numbers, and too few
+in one of 2,048 (docs/training_log.md)."""
+
 
 @dataclass(frozen=True)
 class GRASP(MultiStart):
@@ -48,7 +52,7 @@ class GRASP(MultiStart):
     @classmethod
     def for_model(cls, model: WorldModel, objective: Objective | None = None) -> Self:
         """`GRASP()` for compact latents, `large_latent` where Jacobians of the model cost too much, `for_rewards` where
-        there is no goal.
+        there is no goal. A wide latent gets more iterations.
 
         Args:
             model: who predicts.
@@ -56,17 +60,24 @@ class GRASP(MultiStart):
         """
         if objective is not None and not needs_goal(objective):
             return cls.for_rewards()
-        return cls() if math.prod(model.state_shape) <= COMPACT else cls.large_latent()
+        numbers = math.prod(model.state_shape)
+        if numbers <= COMPACT:
+            return cls()
+        return cls.large_latent(iterations=42 if numbers > WIDE else 17)
 
     @classmethod
-    def large_latent(cls) -> Self:
+    def large_latent(cls, iterations: int = 17) -> Self:
         """For latents whose serial iterations are costly: gradient descent in place of Gauss-Newton, several steps of
-        it, and no time spent on the choice among plans."""
+        it, and no time spent on the choice among plans.
+
+        Args:
+            iterations: of a decision, 8 of 9 of them gradient steps.
+        """
         return cls(
             Alternate(GradientDescent(), Lifted(init_states="rollout"), steps=(8, 1)),
             resample=TailResample(8, first=8, every=9),
             select=None,
-            iterations=17,
+            iterations=iterations,
         )
 
     @classmethod

@@ -195,7 +195,7 @@ def test_costs_that_are_not_finite_are_drawn_and_written(tmp_path: Path) -> None
         (
             ["--model", "pusht-v9"],
             "unknown world model 'pusht-v9': expected one of ['medium-maze', 'pusht', 'pusht-grid', 'pusht-pose',"
-            " 'umaze', 'umaze-grid', 'umaze-vector', 'wall', 'wall-grid', 'wall-vector']",
+            " 'pusht-vector', 'umaze', 'umaze-grid', 'umaze-vector', 'wall', 'wall-grid', 'wall-vector']",
         ),
         (["--iterations", "0"], "iterations: expected 1 or more, got 0"),
         (["--horizon", "-2"], "horizon: expected 1 or more, got -2"),

@@ -12,7 +12,8 @@ import torch
 from grasp_agent.core.capabilities import decodes, image_size_of, proposes
 from grasp_agent.models import JointEmbeddingConfig, JointEmbeddingModel, load_world_model, save_pretrained
 from grasp_agent.models.joint_embedding.dynamics import ConvDynamics
-from grasp_agent.models.joint_embedding.encoders import ColourWhitening, GridHead
+from grasp_agent.models.joint_embedding.encoders import ColourWhitening, ConvVectorHead, GridHead
+from grasp_agent.models.latent.dynamics import ResidualDynamics, ResidualMLP
 
 VECTOR = JointEmbeddingConfig(
     image_size=16,
@@ -28,6 +29,7 @@ VECTOR = JointEmbeddingConfig(
     action_limit=3.0,
 )
 GRID = replace(VECTOR, grid=4, state_size=3)
+CONVOLVED = replace(VECTOR, head_channels=4, dynamics_blocks=2)
 
 
 def frames(count: int, size: int = 16) -> torch.Tensor:
@@ -36,7 +38,9 @@ def frames(count: int, size: int = 16) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("encoder", ["conv", "vit"])
-@pytest.mark.parametrize(("config", "shape"), [(VECTOR, (6,)), (GRID, (16, 3)), (replace(GRID, grid=3), (9, 3))])
+@pytest.mark.parametrize(
+    ("config", "shape"), [(VECTOR, (6,)), (CONVOLVED, (6,)), (GRID, (16, 3)), (replace(GRID, grid=3), (9, 3))]
+)
 def test_shapes(config: JointEmbeddingConfig, shape: tuple[int, ...], encoder: str) -> None:
     torch.manual_seed(0)
     model = JointEmbeddingModel(replace(config, encoder=encoder)).eval()
@@ -52,7 +56,7 @@ def test_shapes(config: JointEmbeddingConfig, shape: tuple[int, ...], encoder: s
     assert images.shape == (5, 16, 16, 3) and 0 <= float(images.min()) <= float(images.max()) <= 1
 
 
-@pytest.mark.parametrize("config", [VECTOR, GRID])
+@pytest.mark.parametrize("config", [VECTOR, CONVOLVED, GRID])
 def test_saved_and_loaded(config: JointEmbeddingConfig, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = JointEmbeddingModel(config)
@@ -148,6 +152,43 @@ def test_layers_over_all_cells_begin_as_nothing_and_then_reach_every_cell() -> N
             assert least <= float(gap[7:11, 1:6].std((0, 1)).max()) < most
 
 
+def test_a_head_with_convolutions_reads_the_cells_of_a_grid() -> None:
+    """Its cells are those of a grid with the same weights, before they are put in rows; two numbers each."""
+    torch.manual_seed(0)
+    grid, head = GridHead(6, replace(GRID, state_size=2)), ConvVectorHead(6, CONVOLVED)
+    head.cells[0].load_state_dict(grid.project.state_dict())
+    maps = torch.randn(8, 6, 4, 4)
+    rows = head.cells(maps).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(rows, grid(maps))
+    torch.testing.assert_close(head(maps), head.net(rows.transpose(1, 2).unflatten(2, (4, 4))))
+
+
+def test_residual_dynamics_read_the_present_its_changes_and_the_actions() -> None:
+    """In this order, the changes four times as large."""
+    torch.manual_seed(0)
+    dynamics = ResidualDynamics(2, 1, 3, 16, 2)
+    states = torch.tensor([[[0.0, 0.0], [1.0, 0.5], [3.0, 0.0]]])
+    actions = torch.tensor([[[5.0], [6.0], [7.0]]])
+    with torch.no_grad():
+        assert float((dynamics(states, actions) - states[:, 2]).abs().max()) < 0.5, "untrained: stands still"
+    read: list[torch.Tensor] = []
+    dynamics.net.register_forward_pre_hook(lambda module, given: read.append(given[0]))
+    dynamics(states, actions)
+    wanted = torch.tensor([[3.0, 0.0, 4.0, 2.0, 8.0, -2.0, 5.0, 6.0, 7.0]])
+    torch.testing.assert_close(read[0], wanted)
+
+
+def test_residual_blocks_begin_as_nothing_and_then_take_part() -> None:
+    torch.manual_seed(0)
+    network = ResidualMLP(3, 8, 2, 2)
+    x = torch.randn(5, 3)
+    with torch.no_grad():
+        before = network(x)
+        torch.testing.assert_close(before, network.last(network.first(x)))
+        torch.nn.init.normal_(network.blocks[1][3].weight)
+        assert float((network(x) - before).abs().max()) > 1e-3
+
+
 def test_colours_are_whitened_and_come_back() -> None:
     """Red noise that is ten times as strong as blue counts no more than it afterwards."""
     generator = torch.Generator().manual_seed(0)
@@ -183,6 +224,9 @@ def test_colours_that_never_change_are_not_blown_up() -> None:
         ({"action_mean": (1.0,)}, "action_mean: expected 2 finite numbers"),
         ({"action_limit": -1.0}, "action_limit: expected a positive number or None, got -1.0"),
         ({"grid": 4, "proposal_hidden": 8}, "proposal_hidden: expected 0 for a grid latent"),
+        ({"head_channels": 3}, "head_channels: expected an even number, got 3"),
+        ({"grid": 4, "head_channels": 4}, "head_channels: expected 0 for a grid latent"),
+        ({"grid": 4, "dynamics_blocks": 2}, "dynamics_blocks: expected 0 for a grid latent"),
     ],
 )
 def test_settings_that_do_not_fit(changes: dict[str, Any], message: str) -> None:

@@ -93,7 +93,14 @@ def test_grids_tell_the_way_round_by_steps(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "steps"),
-    [("wall-vector", 25), ("wall-grid", 45), ("umaze-vector", 50), ("umaze-grid", 50), ("pusht-grid", 20)],
+    [
+        ("wall-vector", 25),
+        ("wall-grid", 45),
+        ("umaze-vector", 50),
+        ("umaze-grid", 50),
+        ("pusht-grid", 20),
+        ("pusht-vector", 20),
+    ],
 )
 def test_plans_look_as_far_as_it_says(name: str, steps: int) -> None:
     model = loaded(name)

@@ -8,7 +8,10 @@ from dataclasses import dataclass, fields
 from grasp_agent.core.checks import fraction
 
 ENCODERS = ("conv", "vit")
-_MAY_BE_ZERO = ("grid", "dynamics_mixing", "decoder_channels", "proposal_hidden", "distance_hidden", "outcome_hidden")
+_MAY_BE_ZERO = (
+    "grid", "head_channels", "dynamics_blocks", "dynamics_mixing", "decoder_channels", "proposal_hidden",
+    "distance_hidden", "outcome_hidden",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class JointEmbeddingConfig:
         encoder_depth: residual blocks of the coarsest scale, or layers of the transformer.
         encoder_heads: attention heads of the transformer.
         patch: pixels per side of what becomes one cell, or one token of the transformer.
+        head_channels: for a vector latent, channels of the convolutions that read the encoder's last maps; 0 means that
+            each cell of them is read by itself.
         history: h, frames the dynamics reads.
         action_dim: numbers in one environment action.
         action_block: k, environment steps per model step.
@@ -32,6 +37,8 @@ class JointEmbeddingConfig:
         action_limit: largest number in an action that the training data cover; None means the environment's bounds.
         dynamics_hidden: width of the dynamics network, or its channels for a grid.
         dynamics_depth: its hidden layers, or residual blocks for a grid.
+        dynamics_blocks: for a vector latent, residual blocks of the dynamics in place of plain hidden layers; 0 means
+            that it has none.
         dynamics_mixing: for a grid, width of the dynamics' layers that read and write all cells at once; 0 means that
             it has none.
         decoder_channels: channels of the decoder's last scale; 0 means no decoder.
@@ -55,6 +62,7 @@ class JointEmbeddingConfig:
     encoder_depth: int = 2
     encoder_heads: int = 3
     patch: int = 8
+    head_channels: int = 0
     history: int = 3
     action_dim: int = 2
     action_block: int = 5
@@ -63,6 +71,7 @@ class JointEmbeddingConfig:
     action_limit: float | None = None
     dynamics_hidden: int = 512
     dynamics_depth: int = 3
+    dynamics_blocks: int = 0
     dynamics_mixing: int = 0
     decoder_channels: int = 16
     proposal_hidden: int = 0
@@ -100,6 +109,11 @@ class JointEmbeddingConfig:
         fraction(self, "discount")
         if self.grid and self.proposal_hidden:
             raise ValueError("proposal_hidden: expected 0 for a grid latent, whose plans nothing proposes")
+        if self.head_channels and (self.grid or self.head_channels % 2):
+            wanted = "0 for a grid latent, whose cells are the maps" if self.grid else "an even number"
+            raise ValueError(f"head_channels: expected {wanted}, got {self.head_channels}")
+        if self.dynamics_blocks and self.grid:
+            raise ValueError("dynamics_blocks: expected 0 for a grid latent, whose dynamics are convolutions")
         if self.dynamics_mixing and not self.grid:
             raise ValueError("dynamics_mixing: expected 0 for a vector latent, which has no cells")
 

@@ -5,10 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from grasp_agent.models.joint_embedding.config import JointEmbeddingConfig
 from grasp_agent.models.joint_embedding.encoders import ResidualBlock
+from grasp_agent.models.latent.dynamics import MLPDynamics, ResidualDynamics
 
 SQUEEZED = 16
 """Channels of the maps that layers over all cells read and write."""
+
+
+def make_dynamics(config: JointEmbeddingConfig) -> nn.Module:
+    """The dynamics that a config asks for."""
+    sizes = (config.state_size, config.action_dim * config.action_block, config.history, config.dynamics_hidden)
+    if config.grid:
+        return ConvDynamics(config.grid, *sizes, config.dynamics_depth, config.dynamics_mixing)
+    if config.dynamics_blocks:
+        return ResidualDynamics(*sizes, config.dynamics_blocks)
+    return MLPDynamics(*sizes, config.dynamics_depth)
 
 
 class ConvDynamics(nn.Module):

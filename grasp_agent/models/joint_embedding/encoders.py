@@ -17,7 +17,10 @@ from grasp_agent.models.latent.encoders import coordinate_grid
 def make_encoder(config: JointEmbeddingConfig) -> nn.Module:
     """The encoder that a config asks for."""
     trunk = ConvTrunk(config) if config.encoder == "conv" else ViTTrunk(config)
-    return nn.Sequential(trunk, GridHead(trunk.width, config) if config.grid else VectorHead(trunk.width, config))
+    if config.grid:
+        return nn.Sequential(trunk, GridHead(trunk.width, config))
+    head = ConvVectorHead if config.head_channels else VectorHead
+    return nn.Sequential(trunk, head(trunk.width, config))
 
 
 class ResidualBlock(nn.Module):
@@ -114,6 +117,34 @@ class VectorHead(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         latents: Tensor = self.net(maps)
+        return latents
+
+
+class ConvVectorHead(nn.Module):
+    """Maps [B, width, cells, cells] -> latents [B, D]: a grid of cells, two convolutions over it, then two layers.
+
+    `cells` is what `GridHead` makes of the maps, before they are put in rows. So a vector can be learnt on the cells of
+    a grid that is there already (benchmarks/vector_head.py).
+    """
+
+    def __init__(self, width: int, config: JointEmbeddingConfig) -> None:
+        super().__init__()
+        channels, kept, hidden = config.head_channels, config.head_channels // 2, 512
+        self.cells = nn.Sequential(nn.Conv2d(width, kept, 1), nn.BatchNorm2d(kept, affine=False))
+        self.net = nn.Sequential(
+            nn.Conv2d(kept, channels, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(channels, kept, 3, padding=1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(kept * config.cells**2, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, config.state_size),
+            nn.BatchNorm1d(config.state_size, affine=False),
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        latents: Tensor = self.net(self.cells(maps))
         return latents
 
 

@@ -9,9 +9,8 @@ from torch.nn import functional
 from grasp_agent.core.types import Observation
 from grasp_agent.models.frames import frames_of
 from grasp_agent.models.joint_embedding.config import JointEmbeddingConfig
-from grasp_agent.models.joint_embedding.dynamics import ConvDynamics, InverseDynamics
+from grasp_agent.models.joint_embedding.dynamics import InverseDynamics, make_dynamics
 from grasp_agent.models.joint_embedding.encoders import ColourWhitening, ResidualBlock, make_encoder
-from grasp_agent.models.latent.dynamics import MLPDynamics
 from grasp_agent.models.outcomes import Outcomes, TellingOutcomes
 from grasp_agent.models.proposals.flow import PlanProposal, WindowContext
 from grasp_agent.models.proposals.piecewise import propose_piecewise
@@ -44,12 +43,9 @@ class JointEmbeddingModel(TellingOutcomes, TellingSteps, nn.Module):
         self.register_buffer("action_mean", torch.tensor(config.action_mean), persistent=False)
         self.register_buffer("action_std", torch.tensor(config.action_std), persistent=False)
         numbers, block = config.state_size * max(config.grid, 1) ** 2, config.action_dim * config.action_block
-        sizes = (config.state_size, block, config.history, config.dynamics_hidden, config.dynamics_depth)
         self.whitening = ColourWhitening(config.input_size)
         self.encoder = make_encoder(config)
-        self.dynamics: nn.Module = (
-            ConvDynamics(config.grid, *sizes, config.dynamics_mixing) if config.grid else MLPDynamics(*sizes)
-        )
+        self.dynamics = make_dynamics(config)
         self.inverse = InverseDynamics(numbers, block)
         self.decoder: ImageDecoder | None = ImageDecoder(config) if config.decoder_channels else None
         scale = sum(config.action_std) / len(config.action_std)
