@@ -292,7 +292,10 @@ CASES = {
     "bench: more threads than there are": (["plan", "--threads", "1000000"], "--threads: expected at most 1024"),
     "evaluate: negative seed": (["evaluate", "MODEL", "--seed", "-3"], "non-negative integers"),
     "evaluate: no time": (["evaluate", "MODEL", "--seconds", "-1"], "seconds: expected a finite number above 0"),
-    "evaluate: no iterations": (["evaluate", "MODEL", "--iterations", "0"], "iterations: expected at least 1, got 0"),
+    "evaluate: no iterations": (
+        ["evaluate", "MODEL", "--iterations", "0"],
+        "iterations: expected a whole number of at least 1, got 0",
+    ),
     "evaluate: seconds of a batch": (["evaluate", "MODEL", "--seconds", "1", "--batch", "2"], "try batch 1"),
     "evaluate: no batch": (["evaluate", "MODEL", "--batch", "0"], "batch: expected at least 1, got 0"),
     "evaluate: no horizon": (

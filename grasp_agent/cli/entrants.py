@@ -46,7 +46,7 @@ class Planning:
 
         if self.seconds is None and self.iterations is None:
             return None
-        return Budget(self.iterations or AS_MANY_AS_POSSIBLE, self.seconds)
+        return Budget(AS_MANY_AS_POSSIBLE if self.iterations is None else self.iterations, self.seconds)
 
 
 def entrants_of(
