@@ -75,6 +75,7 @@ class Variant:
         learning_rate: of stage 1.
         unroll: model steps that the dynamics is rolled out in stage 1.
         later: what differs from the recipe in stage 2, the dynamics alone; its "steps" and "batch" are the schedule's.
+        goes_on: whether it only goes on from a model that another script made, and learns nothing from the beginning.
     """
 
     world: str
@@ -84,6 +85,7 @@ class Variant:
     learning_rate: float = 1e-3
     unroll: int = 3
     later: dict[str, Any] = field(default_factory=dict)
+    goes_on: bool = False
 
     def recipe(self, data: EpisodeDataset, windows: int) -> JointRecipe:
         """The recipe, with the recipe's own steps of stage 1 where they are to be measured.
@@ -119,10 +121,8 @@ MAZE: dict[str, Any] = {"action_block": 2}
 VIT: dict[str, Any] = {"encoder": "vit", "encoder_width": 192, "encoder_depth": 12, "encoder_heads": 3}
 FINE: dict[str, Any] = {"grid": 14, "patch": 4, "state_size": 16, "dynamics_hidden": 96}
 MIXED: dict[str, Any] = {"dynamics_mixing": 512}
-ONE_BY_ONE: dict[str, Any] = {
-    **{"head_channels": 64, "action_block": 1, "dynamics_hidden": 512, "dynamics_blocks": 3},
-    **{"proposal_hidden": 0, "look_ahead": 20},
-}
+HEAD: dict[str, Any] = {"head_channels": 64, "proposal_hidden": 0, "look_ahead": 20}
+STEPWISE: dict[str, Any] = {"action_block": 1, "dynamics_hidden": 512, "dynamics_blocks": 3}
 LONGER: dict[str, Any] = {"steps": 9_000, "batch": 96, "unroll": 4, "whitened": 1.0}
 
 VARIANTS = {
@@ -132,7 +132,7 @@ VARIANTS = {
     "umaze_grid": Variant("umaze", GRID, {**CELLS, **MAZE}, ENOUGH),
     "vit_vector": Variant("pusht", DRAWN, {**VIT, "state_size": 192, "dynamics_hidden": 768}, learning_rate=5e-4),
     "vit_grid": Variant("pusht", GRID, {**VIT, **FINE}, learning_rate=5e-4),
-    "conv_vector": Variant("pusht", DRAWN, ONE_BY_ONE, later={"steps": 12_000, "batch": 256}),
+    "conv_vector": Variant("pusht", DRAWN, {**HEAD, **STEPWISE}, later={"steps": 12_000, "batch": 256}, goes_on=True),
     "conv_grid": Variant("pusht", replace(GRID, inverse=0.3), {"grid": 8, **MIXED}, unroll=2, later=LONGER),
 }
 """What is trained, by name."""
@@ -219,14 +219,20 @@ def main() -> None:
     parser.add_argument(
         "--learn", choices=("distances", "dynamics"), default="distances", help="what the model of --initial learns"
     )
-    parser.add_argument("--variant", action="append", choices=VARIANTS, help="name; repeat it. Default: all")
+    parser.add_argument(
+        "--variant", action="append", choices=VARIANTS, help="name; repeat it. Default: all that need no --initial"
+    )
     parser.add_argument("--timed", type=int, default=60, help="steps that the speed is measured on")
     parser.add_argument("--share", type=float, default=1.0, help="of the data and of the fixed steps, to try it out")
     parser.add_argument("--alone", action="store_true", help="train in this process, on data that are there")
     arguments = parser.parse_args()
     if arguments.learn == "dynamics" and not arguments.initial:
         parser.error("--learn dynamics: expected a model to begin from, got none; try --initial pusht-grid")
-    names = arguments.variant or list(VARIANTS)
+    names = arguments.variant or [name for name, variant in VARIANTS.items() if not variant.goes_on]
+    if not arguments.initial and any(VARIANTS[name].goes_on for name in names):
+        parser.error(
+            "--variant: conv_vector goes on from a model of vector_head.py; try --initial runs/vector/head/model"
+        )
     if arguments.alone:
         torch.set_num_threads(arguments.threads)
         torch.set_float32_matmul_precision("high")

@@ -67,6 +67,9 @@ from grasp_agent.planning import (
     solve,
 )
 from grasp_agent.planning.solvers.solver import AnySolver
+from grasp_agent.rollouts.policies import AgentPolicy
+from grasp_agent.rollouts.vector import Episode, play
+from grasp_agent.tasks import task_for
 
 ENDLESS: dict[str, Any] = {"max_steps": 10_000}
 WORLDS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
@@ -129,6 +132,11 @@ def one_plan(iterations: int) -> dict[str, MultiStart]:
     }
 
 
+def sampling(solver: AnySolver) -> MultiStart:
+    """A sampler begins from the best of as many random plans as four restarts do, and moves one mean."""
+    return MultiStart(solver, restarts=1, candidates=32, refresh=0)
+
+
 def with_parts(iterations: int) -> dict[str, MultiStart]:
     """Planners with restarts, the best of several random plans, and other endings, the same for all."""
 
@@ -138,9 +146,6 @@ def with_parts(iterations: int) -> dict[str, MultiStart]:
     def opened(**changes: Any) -> MultiStart:
         solver = Alternate(opening(**changes), GradientDescent(), (TURN[0], 100_000))
         return parts(solver, first=TURN[0] + 4)
-
-    def sampling(solver: AnySolver) -> MultiStart:
-        return MultiStart(solver, restarts=1, candidates=32, refresh=0)
 
     return {
         "lifted first, then gradient descent": opened(),
@@ -172,22 +177,21 @@ def in_closed_loop(iterations: int) -> dict[str, MultiStart]:
     def lifting(steps: tuple[int, int] = (8, 1), **changes: Any) -> MultiStart:
         return instead(Alternate(GradientDescent(), Lifted(init_states="rollout", **changes), steps))
 
-    def first(**changes: Any) -> MultiStart:
-        return instead(Alternate(opening(**changes), GradientDescent(), (max(1, iterations // 3), 100_000)))
-
     return {
         "GRASP.large_latent()": usual,
         "the same, gradients into the state input": lifting(stop_gradient=False),
         "the same, no noise": lifting(noise=0.0),
         "the same, no goal shaping": lifting(goal_weight=0.0),
         "the same, four lifted iterations to four gradient steps": lifting((4, 4)),
-        "lifted iterations first, a third of all": first(),
+        "lifted iterations first, a third of all": instead(
+            Alternate(opening(), GradientDescent(), (max(1, iterations // 3), 100_000))
+        ),
         "gradient descent, no lifted phase": instead(GradientDescent()),
         "L-BFGS": instead(LBFGS()),
         "LatCo": instead(LatCo()),
-        "CEM": MultiStart(CEM(correlation=0.9), restarts=1, candidates=32, refresh=0),
-        "iCEM": MultiStart(ICEM(), restarts=1, candidates=32, refresh=0),
-        "MPPI": MultiStart(MPPI(), restarts=1, candidates=32, refresh=0),
+        "CEM": sampling(CEM(correlation=0.9)),
+        "iCEM": sampling(ICEM()),
+        "MPPI": sampling(MPPI()),
     }
 
 
@@ -237,18 +241,12 @@ class Goals:
         model = CountingModel(self.model, proposals=False)
         agent = GRASPAgent(model, self.env.action_space, planner=planner, objective=self.objective, budget=budget)
         envs = [self.make() for _ in self.seeds]
-        seen = [env.reset(seed=seed)[0] for env, seed in zip(envs, self.seeds, strict=True)]
-        solved, going, state = [False] * len(envs), list(range(len(envs))), None
-        while going:
-            batch = {key: np.stack([seen[i][key] for i in going]) for key in ("pixels", "goal")}
-            actions, state = agent.predict(batch, state)
-            stay = []
-            for row, i in enumerate(going):
-                seen[i], _, terminated, truncated, info = envs[i].step(actions[row])
-                solved[i] = bool(info["is_success"])
-                if not (solved[i] or terminated or truncated):
-                    stay.append(row)
-            going, state = [going[row] for row in stay], state.select(stay)
+        episodes = [Episode(index, seed, seed) for index, seed in enumerate(self.seeds)]
+        policy = AgentPolicy(agent, task_for(self.env_id))
+        solved = [False] * len(envs)
+        for step in play(policy, envs, episodes, until=lambda info: bool(info["is_success"])):
+            if step.last:
+                solved[step.episode.index] = bool(step.info["is_success"])
         return solved
 
 

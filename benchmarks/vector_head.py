@@ -23,6 +23,7 @@ environment step a call.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -41,9 +42,9 @@ from grasp_agent.files.atomic import replacing
 from grasp_agent.models import load_world_model, save_pretrained
 from grasp_agent.models.joint_embedding.dynamics import InverseDynamics
 from grasp_agent.models.joint_embedding.encoders import ConvVectorHead
-from grasp_agent.models.joint_embedding.model import JointEmbeddingModel
+from grasp_agent.models.joint_embedding.model import JointEmbeddingModel, in_deviations
 from grasp_agent.models.latent.dynamics import ResidualMLP
-from grasp_agent.training.dynamics import FrameWindows, unrolled
+from grasp_agent.training.dynamics import COMPONENTS, FrameWindows, principal_directions, unrolled
 from grasp_agent.training.joint import DIRECTIONS, FrameSource, reconstruction, sigreg
 from grasp_agent.training.loop import Batch, Losses, Stage, run_stage
 
@@ -52,7 +53,6 @@ BLOCK = 5
 """Environment steps of a call of the dynamics that serves the head's training."""
 CALLS = 4
 """K, its calls."""
-COMPONENTS = 256
 FITTED = 12_000
 """Frames that the components are found in."""
 INVERSE, STRAIGHTENING, NOISE = 0.3, 0.1, 0.1
@@ -90,14 +90,20 @@ class Learning(nn.Module):
 
     def normalised(self, actions: Tensor) -> Tensor:
         """Blocks of environment actions [..., A] in the data's deviations from their mean."""
-        steps = actions.unflatten(-1, (self.action_block, self.action_dim))
-        blocks: Tensor = ((steps - self.mean) / self.std).flatten(-2)
+        blocks: Tensor = in_deviations(actions, self.mean, self.std)
         return blocks
 
     def predict(self, states: Tensor, actions: Tensor) -> Tensor:
         """[N, h, D] states and [N, h, A] actions -> [N, D]."""
         change: Tensor = self.dynamics(torch.cat([states.flatten(1), self.normalised(actions).flatten(1)], dim=1))
         return states[:, -1] + change
+
+
+def as_maps(cells: NDArray[np.float16]) -> Tensor:
+    """Cells in a row [N, P, D] -> maps in single precision [N, D, side, side]."""
+    side = math.isqrt(cells.shape[1])
+    maps: Tensor = torch.from_numpy(cells.astype(np.float32)).transpose(1, 2).unflatten(2, (side, side))
+    return maps
 
 
 class HeadTask(FrameWindows):
@@ -130,15 +136,13 @@ class HeadTask(FrameWindows):
         present = torch.from_numpy(generator.choice(self.presents, self.batch))
         numbers, actions = self.numbers(present, CALLS)
         rows = numbers.flatten().numpy()
-        cells = torch.from_numpy(self.cells[rows].astype(np.float32)).transpose(1, 2)
-        side = round(cells.shape[2] ** 0.5)
         wanted = torch.from_numpy(self.components[rows].astype(np.float32)).view(*numbers.shape, -1)
         (latent,) = self.learning.state_shape
         noise, directions = (
             torch.from_numpy(generator.standard_normal(shape, np.float32))
             for shape in ((*numbers.shape, latent), (DIRECTIONS, latent))
         )
-        return cells.unflatten(2, (side, side)), wanted, actions, noise, directions
+        return as_maps(self.cells[rows]), wanted, actions, noise, directions
 
     def losses(self, batch: Batch, progress: float) -> Losses:
         cells, wanted, actions, noise, directions = batch
@@ -215,10 +219,9 @@ def evened_components(data: EpisodeDataset, frames: NDArray[np.int64]) -> Callab
 
     some = small(np.sort(np.random.default_rng(0).choice(frames, min(FITTED, len(frames)), replace=False)))
     mean = some.mean(0)
-    variances, directions = torch.linalg.eigh(torch.cov((some - mean).T, correction=0))
-    variances, directions = variances.flip(0)[:COMPONENTS], directions.flip(1)[:, :COMPONENTS]
+    variances, directions = principal_directions(some)
     matrix = directions / variances.clamp_min(1e-12).pow(0.25) / variances.clamp_min(0).sqrt().mean().sqrt()
-    return lambda numbers: (small(numbers) - mean) @ matrix
+    return lambda numbers: (small(numbers) - mean) @ matrix.float()
 
 
 def begin(grid: Any) -> Any:
@@ -266,13 +269,8 @@ def main() -> None:
     model.eval()
     (folder / "latents.npy").unlink(missing_ok=True)
 
-    def latents_of(numbers: NDArray[np.int64]) -> Tensor:
-        found = torch.from_numpy(cells[numbers].astype(np.float32)).transpose(1, 2)
-        side = round(found.shape[2] ** 0.5)
-        latents: Tensor = model.encoder[1].net(found.unflatten(2, (side, side)))
-        return latents
-
-    latents = kept(folder / "latents.npy", len(data), latents_of).astype(np.float32)
+    head = model.encoder[1].net
+    latents = kept(folder / "latents.npy", len(data), lambda numbers: head(as_maps(cells[numbers]))).astype(np.float32)
     stage = Stage("decoder", arguments.decoder_steps, 64, learning_rate=1e-3)
     run_stage(stage, DecoderTask(model, data, frames, latents, 64), folder, 1, say, arguments.bfloat16)
     save_pretrained(model, folder / "model", {"grid": arguments.grid, "data": data.settings})

@@ -311,6 +311,10 @@ CASES = {
     "evaluate: foreign results": (["evaluate", "MODEL", "--out", "D/results"], "of an earlier run, got files that"),
     "video: suffix": (["video", "MODEL", "--out", "D/x/film.avi"], "ending in .mp4 or .gif"),
     "video: negative seed": (["video", "MODEL", "--out", "D/x/film.gif", "--seed", "-1"], "--seed: expected 0 or more"),
+    "video: no iterations": (
+        ["video", "MODEL", "--out", "D/x/film.gif", "--iterations", "0"],
+        "iterations: expected a whole number of at least 1, got 0",
+    ),
     "video: size": (["video", "MODEL", "--out", "D/x/film.gif", "--size", "0"], "--size: expected at least 64"),
     "bench: no time": (["bench", "--seconds", "0"], "--seconds: expected a positive number"),
     "bench: unknown stage": (["bench", "--stage", "race"], "expected one of open, closed, ablation, tune, speed"),

@@ -156,6 +156,13 @@ class DynamicsTask(LatentWindows):
         return functional.huber_loss(gap, torch.zeros_like(gap), delta=self.huber) * (2.5 / self.huber)
 
 
+def principal_directions(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The `COMPONENTS` directions, at most, in which values [N, D] vary most: variances [C] and directions [D, C]."""
+    centred = values - values.mean(0)
+    variances, directions = torch.linalg.eigh((centred.T @ centred / len(values)).double())
+    return variances.flip(0)[:COMPONENTS], directions.flip(1)[:, :COMPONENTS]
+
+
 def principal_components(latents: Tensor) -> Tensor:
     """The directions in which latents vary most, each divided by the deviation along it.
 
@@ -166,9 +173,7 @@ def principal_components(latents: Tensor) -> Tensor:
         W^T [D, C]: what `latents @ W^T` gives has deviation 1 in each of its C numbers. C is `COMPONENTS`, or as many
         as hold more than a millionth of the largest variance.
     """
-    centred = latents - latents.mean(0)
-    variances, directions = torch.linalg.eigh((centred.T @ centred / len(latents)).double())
-    variances, directions = variances.flip(0)[:COMPONENTS], directions.flip(1)[:, :COMPONENTS]
+    variances, directions = principal_directions(latents)
     kept = variances > 1e-6 * variances[0]
     components: Tensor = (directions[:, kept] / variances[kept].sqrt()).float()
     return components

@@ -77,9 +77,7 @@ class JointEmbeddingModel(TellingOutcomes, TellingSteps, nn.Module):
 
     def normalised(self, actions: Tensor) -> Tensor:
         """Blocks of environment actions [..., A] in the data's deviations from their mean."""
-        steps = actions.unflatten(-1, (self.action_block, self.action_dim))
-        blocks: Tensor = ((steps - self.action_mean) / self.action_std).flatten(-2)
-        return blocks
+        return in_deviations(actions, self.action_mean, self.action_std)
 
     def predict(self, states: Tensor, actions: Tensor) -> Tensor:
         """One model step: [N, h, *S] states and [N, h, A] actions in environment units -> [N, *S]."""
@@ -112,6 +110,13 @@ class JointEmbeddingModel(TellingOutcomes, TellingSteps, nn.Module):
             ValueError: the model makes no proposals.
         """
         return propose_piecewise(self, self.proposal, states, past_actions, goal, noise)
+
+
+def in_deviations(actions: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Blocks of actions [..., k * dim] in deviations `std` [dim] from their `mean` [dim]."""
+    steps = actions.unflatten(-1, (-1, len(mean)))
+    blocks: Tensor = ((steps - mean) / std).flatten(-2)
+    return blocks
 
 
 class ImageDecoder(nn.Module):

@@ -25,6 +25,14 @@ def mlp(features: int, hidden: int, depth: int, out_features: int) -> nn.Sequent
     return nn.Sequential(*layers, last)
 
 
+def residual_blocks(hidden: int, blocks: int) -> nn.ModuleList:
+    """What is to be added to x [..., hidden], one after the other: a normalisation and a network of two layers each."""
+    return nn.ModuleList(
+        nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+        for _ in range(blocks)
+    )
+
+
 class MLPDynamics(nn.Module):
     """Residual MLP on the whole window: the general choice for vector latents."""
 
@@ -49,10 +57,7 @@ class ResidualMLP(nn.Module):
     def __init__(self, features: int, hidden: int, blocks: int, out_features: int) -> None:
         super().__init__()
         self.first = nn.Sequential(nn.Linear(features, hidden), nn.SiLU())
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
-            for _ in range(blocks)
-        )
+        self.blocks = residual_blocks(hidden, blocks)
         for block in self.blocks:
             for values in block[-1].parameters():  # type: ignore[index]
                 nn.init.zeros_(values)

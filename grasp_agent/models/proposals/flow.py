@@ -17,6 +17,8 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from grasp_agent.models.latent.dynamics import residual_blocks
+
 FLOW_STEPS = 6
 _TIME_FEATURES = 8
 _WAVES = 64
@@ -97,10 +99,7 @@ class PlanProposal(nn.Module):
         self.from_context = nn.Linear(context.size + _WAVES, hidden)
         self.from_plan = nn.Linear(steps * action_dim, hidden, bias=False)
         self.from_time = nn.Linear(2 * _TIME_FEATURES, hidden, bias=False)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
-            for _ in range(depth)
-        )
+        self.blocks = residual_blocks(hidden, depth)
         self.out = nn.Linear(hidden, steps * action_dim)
         nn.init.normal_(self.waves.weight, std=0.7)
         nn.init.zeros_(self.out.weight)
